@@ -37,7 +37,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         # mkstemp makes the file private; the result gets the permissions of any new file.
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise MvaiError(_sentence(path, error)) from error
     finally:
