@@ -172,9 +172,7 @@ class Character:
         offsets = np.cumsum([0] + [len(p.vertices) for p in self.parts])
         return Mesh(
             vertices=np.concatenate([p.vertices for p in self.parts]),
-            faces=np.concatenate(
-                [p.faces + o for p, o in zip(self.parts, offsets, strict=False)]
-            ),
+            faces=np.concatenate([p.faces + o for p, o in zip(self.parts, offsets, strict=False)]),
         )
 
 

@@ -1,0 +1,218 @@
+"""Body models: a template that shape coefficients deform and joint rotations pose.
+
+The protocol is what the stages need; `LinearBody` covers every model of the SMPL family
+(Loper et al. 2015): linear shape directions, a joint tree, linear blend skinning. Rest frames of
+all joints are parallel to the world's, so a joint's rotation matrix is read in world axes when all
+its ancestors are at rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+
+class BodyModel(Protocol):
+    """What reconstruct and transfer ask of a body."""
+
+    @property
+    def topology(self) -> str: ...
+    @property
+    def joints(self) -> tuple[str, ...]: ...
+    @property
+    def parents(self) -> tuple[int, ...]: ...
+    @property
+    def faces(self) -> Int[np.ndarray, "faces 3"]: ...
+    @property
+    def shape_size(self) -> int: ...
+
+    def rest(
+        self, shape: Float[Tensor, "*batch shape"]
+    ) -> tuple[Float[Tensor, "*batch verts 3"], Float[Tensor, "*batch joints 3"]]:
+        """Vertices and joints at rest, root joint of the mean body at the origin."""
+        ...
+
+    def joints_and_keypoints(
+        self,
+        names: tuple[str, ...],
+        shape: Float[Tensor, "#frames shape"],
+        rotations: Float[Tensor, "frames joints 3 3"],
+        translation: Float[Tensor, "frames 3"],
+    ) -> tuple[Float[Tensor, "frames joints 3"], Float[Tensor, "frames points 3"]]:
+        """Posed joints and named key-points, without skinning the surface."""
+        ...
+
+    def vertices(
+        self,
+        shape: Float[Tensor, "#frames shape"],
+        rotations: Float[Tensor, "frames joints 3 3"],
+        translation: Float[Tensor, "frames 3"],
+    ) -> Float[Tensor, "frames verts 3"]:
+        """The posed surface."""
+        ...
+
+    def regress(
+        self, names: tuple[str, ...], vertices: Float[np.ndarray, "frames verts 3"]
+    ) -> Float[np.ndarray, "frames points 3"]:
+        """Joints or key-points read off a surface in this topology."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearBody:
+    """A body of the SMPL family. Arrays are float32 tensors, metres, +Y up, facing +Z."""
+
+    topology: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    faces: Int[np.ndarray, "faces 3"]
+    template: Float[Tensor, "verts 3"]
+    directions: Float[Tensor, "shape verts 3"]
+    joint_template: Float[Tensor, "joints 3"]
+    joint_directions: Float[Tensor, "shape joints 3"]
+    weight_indices: Int[np.ndarray, "verts influences"]
+    weights: Float[np.ndarray, "verts influences"]
+    regressed: tuple[str, ...]
+    """Names of the regressor's rows: every joint and every key-point the body can show."""
+    regressor: csr_matrix
+    """(names, verts), rows sum to 1."""
+
+    @property
+    def shape_size(self) -> int:
+        return self.directions.shape[0]
+
+    def joint(self, name: str) -> int:
+        return self.joints.index(name)
+
+    def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
+        vertices = self.template + torch.einsum("...b,bvd->...vd", shape, self.directions)
+        return vertices, self.rest_joints(shape)
+
+    def rest_joints(self, shape: Float[Tensor, "*batch shape"]) -> Float[Tensor, "*batch joints 3"]:
+        return self.joint_template + torch.einsum("...b,bjd->...jd", shape, self.joint_directions)
+
+    @cached_property
+    def _levels(self) -> list[tuple[list[int], list[int]]]:
+        """Joints and their parents, one entry a depth of the tree, root left out."""
+        depth = [0] * len(self.parents)
+        for j, p in enumerate(self.parents):
+            depth[j] = 0 if p < 0 else depth[p] + 1
+        return [
+            (js, [self.parents[j] for j in js])
+            for d in range(1, max(depth) + 1)
+            if (js := [j for j in range(len(depth)) if depth[j] == d])
+        ]
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Where each joint ends up when the levels are concatenated."""
+        flat = [0, *(j for js, _ in self._levels for j in js)]
+        return [flat.index(j) for j in range(len(flat))]
+
+    def forward_kinematics(
+        self,
+        rest_joints: Float[Tensor, "#frames joints 3"],
+        rotations: Float[Tensor, "frames joints 3 3"],
+        translation: Float[Tensor, "frames 3"],
+    ) -> tuple[Float[Tensor, "frames joints 3 3"], Float[Tensor, "frames joints 3"]]:
+        """World rotation and position of every joint. `translation` moves the root joint."""
+        offsets = rest_joints - rest_joints[:, list(self.parents)]
+        position = {0: 0}
+        Rs = [rotations[:, :1]]
+        ts = [(rest_joints[:, 0] + translation)[:, None].expand(len(rotations), 1, 3)]
+        done = 1
+        R_above, t_above = Rs[0], ts[0]
+        above = position
+        for js, ps in self._levels:
+            rows = [above[p] for p in ps]
+            R_parent, t_parent = R_above[:, rows], t_above[:, rows]
+            t = t_parent + (R_parent @ offsets[:, js, :, None])[..., 0]
+            R = R_parent @ rotations[:, js]
+            Rs.append(R)
+            ts.append(t)
+            above = {j: i for i, j in enumerate(js)}
+            R_above, t_above = R, t
+            done += len(js)
+        return torch.cat(Rs, 1)[:, self._order], torch.cat(ts, 1)[:, self._order]
+
+    def _points(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rest position, shape directions and blended joint weights of named points.
+
+        A regressed point moves like the weighted mean of its vertices; blending their skin weights
+        first is exact where they share them and within a few millimetres elsewhere.
+        """
+        A = self.regressor[[self.regressed.index(n) for n in names]]
+        dense = csr_matrix(
+            (
+                self.weights.ravel(),
+                (
+                    np.repeat(np.arange(len(self.weights)), self.weights.shape[1]),
+                    self.weight_indices.ravel(),
+                ),
+            ),
+            shape=(len(self.weights), len(self.joints)),
+        )
+        W = np.asarray((A @ dense).todense(), np.float32)
+        indices = np.argsort(-W, axis=1)[:, :4].copy()
+        w = np.take_along_axis(W, indices, 1)
+        directions = np.stack([A @ d for d in self.directions.numpy()])
+        return (
+            torch.from_numpy(np.asarray(A @ self.template.numpy(), np.float32)),
+            torch.from_numpy(directions.astype(np.float32)),
+            torch.from_numpy(indices),
+            torch.from_numpy(w / w.sum(1, keepdims=True)),
+        )
+
+    @cached_property
+    def _point_cache(self) -> dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor, Tensor]]:
+        return {}
+
+    def joints_and_keypoints(
+        self,
+        names: tuple[str, ...],
+        shape: Tensor,
+        rotations: Tensor,
+        translation: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        if names not in self._point_cache:
+            self._point_cache[names] = self._points(names)
+        template, directions, indices, weights = self._point_cache[names]
+        rest_joints = self.rest_joints(shape)
+        R, t = self.forward_kinematics(rest_joints, rotations, translation)
+        rest = template + torch.einsum("fb,bpd->fpd", shape, directions)
+        local = rest[:, :, None] - rest_joints[:, indices]
+        moved = (R[:, indices] @ local[..., None])[..., 0] + t[:, indices]
+        return t, (weights[..., None] * moved).sum(2)
+
+    def vertices(self, shape: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
+        rest, rest_joints = self.rest(shape)
+        R, t = self.forward_kinematics(rest_joints, rotations, translation)
+        t_skin = t - (R @ rest_joints[..., None])[..., 0]
+        A = torch.cat([R, t_skin[..., None]], -1).flatten(2)
+        moved = self.skin_matrix(A)
+        return (moved[..., :3] @ rest[..., None])[..., 0] + moved[..., 3]
+
+    def skin_matrix(
+        self, A: Float[Tensor, "frames joints 12"]
+    ) -> Float[Tensor, "frames verts 3 4"]:
+        """Blend joint transforms over the vertices (linear blend skinning)."""
+        dense = self._dense_weights
+        return torch.einsum("vj,fjk->fvk", dense, A).unflatten(-1, (3, 4))
+
+    @cached_property
+    def _dense_weights(self) -> Float[Tensor, "verts joints"]:
+        W = np.zeros((len(self.weights), len(self.joints)), np.float32)
+        np.add.at(W, (np.arange(len(W))[:, None], self.weight_indices), self.weights)
+        return torch.from_numpy(W)
+
+    def regress(self, names: tuple[str, ...], vertices: np.ndarray) -> np.ndarray:
+        A = self.regressor[[self.regressed.index(n) for n in names]]
+        used = np.unique(A.indices)
+        return np.einsum("pv,fvd->fpd", A[:, used].toarray(), vertices[:, used])
