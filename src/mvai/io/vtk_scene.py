@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -50,28 +52,45 @@ def open_window() -> Any:
     """A window without a screen.
 
     On Linux the EGL and OSMesa classes are named outright: VTK's own choice tries an X server
-    first and complains when there is none.
+    first and complains when there is none. VTK takes their libraries for granted and crashes
+    without them, so they are looked for beforehand.
+
+    Raises:
+        MvaiError: When this machine has no off-screen OpenGL.
     """
+    from vtkmodules import vtkRenderingOpenGL2 as opengl2  # noqa: N813
     from vtkmodules.vtkCommonCore import vtkLogger, vtkObject
+    from vtkmodules.vtkRenderingCore import vtkRenderWindow
 
     vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
     vtkObject.GlobalWarningDisplayOff()
-    from vtkmodules import vtkRenderingOpenGL2 as opengl2  # noqa: N813
-    from vtkmodules.vtkRenderingCore import vtkRenderWindow
-
-    names = ("vtkEGLRenderWindow", "vtkOSOpenGLRenderWindow") if sys.platform == "linux" else ()
-    kinds = [getattr(opengl2, name) for name in names if hasattr(opengl2, name)] or [
-        vtkRenderWindow
-    ]
+    # Mesa's libEGL reports every driver that it tries and leaves.
+    os.environ.setdefault("EGL_LOG_LEVEL", "fatal")
+    kinds: list[Any] = [vtkRenderWindow]
+    if sys.platform == "linux":
+        kinds = []
+        if _loads("libEGL.so.1"):
+            kinds.append(opengl2.vtkEGLRenderWindow)
+        if _loads("libOSMesa.so.8") or _loads("libOSMesa.so.6"):
+            kinds.append(opengl2.vtkOSOpenGLRenderWindow)
     for kind in kinds:
         window = kind()
         window.SetOffScreenRendering(1)
         window.SetMultiSamples(0)
         window.SetAlphaBitPlanes(1)
         window.SetSize(16, 16)
-        if window.SupportsOpenGL():
+        window.Initialize()
+        if window.GetInitialized():
             return window
     raise MvaiError(NO_OPENGL)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 class Actor:
