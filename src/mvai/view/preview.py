@@ -1,0 +1,127 @@
+"""The preview: source video with the reconstructed body, and beside it the acting character."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice, repeat
+from pathlib import Path
+
+import numpy as np
+
+from mvai.body.skinning import posed_vertices
+from mvai.io.render import Renderer
+from mvai.io.video import write_video
+from mvai.io.vtk_scene import Drawable
+from mvai.types import Animation, Camera, MeshSequence
+from mvai.view.appearance import appearance
+from mvai.view.scene import (
+    BODY_COLOR,
+    OVERLAY_OPACITY,
+    PAPER,
+    Picture,
+    extent,
+    floor,
+    one_by_one,
+    overlaid,
+    resized,
+    scaled,
+)
+
+Progress = Callable[[int, int], None]
+
+
+def write_preview(
+    path: str | Path,
+    animation: Animation,
+    sequence: MeshSequence | None = None,
+    video: Iterable[Picture] | None = None,
+    height_px: int = 480,
+    progress: Progress | None = None,
+) -> None:
+    """Writes an MP4, as many frames as the animation has, at its frame rate.
+
+    Left: the video with the body of `sequence` over it, where both are given and the sequence
+    knows its camera; the one that is there, where one is missing; nothing without both. Right:
+    the character from the front under a fixed camera that sees the whole motion, on a floor of
+    squares.
+
+    Args:
+        path: Where to write.
+        animation: The acting character.
+        sequence: The body that was reconstructed, frame for frame the same motion.
+        video: RGB frames from the animation's first frame on. A video decoded at `height_px`
+            is faster than one that is scaled down here. When it ends early its last frame stays.
+        height_px: Height of the preview.
+        progress: Called after every frame with the number done and the total.
+
+    Raises:
+        MvaiError: The file cannot be written, or this machine has no off-screen OpenGL.
+    """
+    left = _left(sequence, video, height_px)
+    first = next(left, None)
+    width = height_px + (0 if first is None else first.shape[1])
+    frames = animation.frames
+    if sequence is not None:
+        frames = min(frames, sequence.frames)
+    right = _character(animation, height_px, height_px)
+    with write_video(path, animation.fps, width, height_px) as writer:
+        pictures = repeat(None) if first is None else chain([first], left)
+        for done, (a, b) in enumerate(islice(zip(pictures, right, strict=False), frames), 1):
+            writer.write(b if a is None else np.concatenate([a, b], axis=1))
+            if progress is not None:
+                progress(done, frames)
+
+
+def _left(
+    sequence: MeshSequence | None, video: Iterable[Picture] | None, height: int
+) -> Iterator[Picture]:
+    """Source pictures, with the body over them; without a video the body alone."""
+    if video is None:
+        return iter(()) if sequence is None else _body(sequence, height)
+    pictures = _fitted(video, height)
+    if sequence is None or sequence.camera is None:
+        return pictures
+    return _overlay(sequence, sequence.camera, pictures)
+
+
+def _fitted(video: Iterable[Picture], height: int) -> Iterator[Picture]:
+    """Frames at the preview's height; the last one is repeated for ever."""
+    picture = None
+    for frame in video:
+        # Video coding wants even sides.
+        width = max(2, 2 * round(frame.shape[1] * height / frame.shape[0] / 2))
+        picture = resized(frame, width, height)
+        yield picture
+    if picture is not None:
+        yield from repeat(picture)
+
+
+def _overlay(
+    sequence: MeshSequence, camera: Camera, pictures: Iterator[Picture]
+) -> Iterator[Picture]:
+    with Renderer() as renderer:
+        for vertices, picture in zip(sequence.vertices, pictures, strict=False):
+            body = Drawable(vertices, sequence.faces, color=BODY_COLOR)
+            fitted = scaled(camera, picture.shape[1], picture.shape[0])
+            yield overlaid(renderer, body, fitted, picture, OVERLAY_OPACITY)
+
+
+def _body(sequence: MeshSequence, size: int) -> Iterator[Picture]:
+    room = extent(lambda frames: sequence.vertices[frames], sequence.frames)
+    ground, camera = floor(room), room.camera(0, size, size)
+    with Renderer() as renderer:
+        for vertices in sequence.vertices:
+            body = Drawable(vertices, sequence.faces, color=BODY_COLOR)
+            yield renderer.render([ground, body], camera, PAPER)
+
+
+def _character(animation: Animation, width: int, height: int) -> Iterator[Picture]:
+    def positions(frames: slice) -> np.ndarray:
+        return posed_vertices(animation, frames)
+
+    looks = appearance(animation.character)
+    room = extent(positions, animation.frames)
+    ground, camera = floor(room), room.camera(0, width, height)
+    with Renderer() as renderer:
+        for vertices in one_by_one(positions, animation.frames):
+            yield renderer.render([ground, *looks.drawables(vertices)], camera, PAPER)
