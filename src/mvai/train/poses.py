@@ -1,0 +1,444 @@
+"""Poses of our body from motion capture clips of other skeletons.
+
+Rest poses differ from skeleton to skeleton, so rotations are not copied. The two skeletons are
+first brought into one pose: each limb bone of our body is swung, by the smallest rotation and from
+the trunk outwards, onto the direction that the other skeleton's bone has when all its channels are
+zero. From there both turn by the same world rotations. Every limb bone then has exactly the
+source's direction in every frame, and its twist is the source's own. Trunk, neck, head and
+collar bones keep their own rest directions, because the skeletons put those joints at different
+places in the body; they take the source's rotation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
+
+from mvai.body.model import LinearBody
+from mvai.io.atomic import written_whole
+from mvai.io.bvh import BvhClip, read_bvh
+from mvai.types import MvaiError
+from mvai.types.names import BODY_JOINTS, mirrored
+
+VERSION = 1
+"""Raised when the conversion changes, so that cached clips are made again."""
+SPIKE_SPEED = 0.35
+"""A joint that moves this share of the body's height in one frame is an error of capture."""
+SPIKE_TURN_RAD = np.deg2rad(100.0)
+"""A joint whose local rotation turns this far in one frame is an error of capture, too."""
+STRAIGHT = 0.1
+"""Mean sine of the elbow's bend under which a clip does not show which way the elbow faces."""
+SPIKE_FPS = 30.0
+"""The frame rate the two limits are meant for."""
+
+LIMBS = {
+    "LeftUpLeg": "LeftLeg", "LeftLeg": "LeftFoot", "LeftFoot": "LeftToeBase",
+    "LeftArm": "LeftForeArm", "LeftForeArm": "LeftHand", "LeftHand": "LeftHandMiddle1",
+}  # fmt: skip
+"""Bones of the left side that take the source's direction: joint and the joint it points at."""
+
+_FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "CMU ASF": {
+        "Hips": "root", "Spine": "lowerback", "Spine1": "upperback", "Spine2": "thorax",
+        "Neck": "lowerneck", "Head": "head", "LeftUpLeg": "lfemur", "LeftLeg": "ltibia",
+        "LeftFoot": "lfoot", "LeftToeBase": "ltoes", "LeftShoulder": "lclavicle",
+        "LeftArm": "lhumerus", "LeftForeArm": "lradius", "LeftHand": "lhand",
+        "LeftHandMiddle1": "lfingers",
+    },
+    "CMU cgspeed": {
+        "Hips": "Hips", "Spine": "LowerBack", "Spine1": "Spine", "Spine2": "Spine1",
+        "Neck": "Neck", "Head": "Head", "LeftUpLeg": "LeftUpLeg", "LeftLeg": "LeftLeg",
+        "LeftFoot": "LeftFoot", "LeftToeBase": "LeftToeBase", "LeftShoulder": "LeftShoulder",
+        "LeftArm": "LeftArm", "LeftForeArm": "LeftForeArm", "LeftHand": "LeftFingerBase",
+        "LeftHandMiddle1": "LeftHandIndex1",
+    },
+    "CMU cgspeed, Poser names": {
+        "Hips": "Hips", "Spine": "lowerback", "Spine1": "Chest", "Spine2": "Chest2",
+        "Neck": "lowerneck", "Head": "Head", "LeftUpLeg": "LeftHip", "LeftLeg": "LeftKnee",
+        "LeftFoot": "LeftAnkle", "LeftToeBase": "LeftToe", "LeftShoulder": "LeftCollar",
+        "LeftArm": "LeftShoulder", "LeftForeArm": "LeftElbow", "LeftHand": "lhand",
+        "LeftHandMiddle1": "LFingers",
+    },
+    "CMU Daz": {
+        "Hips": "hip", "Spine": "hip", "Spine1": "abdomen", "Spine2": "chest",
+        "Neck": "neck", "Head": "head", "LeftUpLeg": "lThigh", "LeftLeg": "lShin",
+        "LeftFoot": "lFoot", "LeftToeBase": "lFoot", "LeftShoulder": "lCollar",
+        "LeftArm": "lShldr", "LeftForeArm": "lForeArm", "LeftHand": "lHand",
+        "LeftHandMiddle1": "lMid1",
+    },
+    "AnimatedDrawings": {
+        "Hips": "Hips", "Spine": "Spine", "Spine1": "Spine1", "Spine2": "Spine3",
+        "Neck": "Neck", "Head": "Head", "LeftUpLeg": "LeftUpLeg", "LeftLeg": "LeftLeg",
+        "LeftFoot": "LeftFoot", "LeftToeBase": "LeftToeBase", "LeftShoulder": "LeftShoulder",
+        "LeftArm": "LeftArm", "LeftForeArm": "LeftForeArm", "LeftHand": "LeftHand",
+        "LeftHandMiddle1": "LeftHandEnd",
+    },
+    "MakeHuman": {
+        "Hips": "Hips", "Spine": "Spine1", "Spine1": "Spine2", "Spine2": "Spine3",
+        "Neck": "Neck", "Head": "Head", "LeftUpLeg": "UpLeg_L", "LeftLeg": "LoLeg_L",
+        "LeftFoot": "Foot_L", "LeftToeBase": "Toe_L", "LeftShoulder": "Clavicle_L",
+        "LeftArm": "UpArm_L", "LeftForeArm": "LoArm_L", "LeftHand": "Hand_L",
+        "LeftHandMiddle1": "Middle1_L",
+    },
+    "Mixamo": {name: name for name in (
+        "Hips", "Spine", "Spine1", "Spine2", "Neck", "Head", "LeftUpLeg", "LeftLeg", "LeftFoot",
+        "LeftToeBase", "LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand", "LeftHandMiddle1",
+    )},
+}  # fmt: skip
+"""For each kind of skeleton, its joint that stands for ours; the right side follows the left."""
+
+
+@dataclass(frozen=True)
+class PoseClip:
+    """A movement of our body."""
+
+    name: str
+    pose: Float[np.ndarray, "frames 22 3"]
+    """Local rotations as axis-angle vectors (radians), in the order of `BODY_JOINTS`; world
+    frame, +Y up."""
+    translation: Float[np.ndarray, "frames 3"]
+    """What moves the root joint (metres), as `forward_kinematics` takes it; floor at y = 0."""
+    fps: float
+    measured: Bool[np.ndarray, " frames"]
+    """False where the capture jumped and the frame was filled in from its neighbours."""
+
+    @property
+    def frames(self) -> int:
+        return self.pose.shape[0]
+
+
+def _other_side(name: str) -> str:
+    """The source's name of the right joint from that of the left."""
+    if mirrored(name) != name:
+        return mirrored(name)
+    if name.endswith("_L"):
+        return name[:-1] + "R"
+    return {"l": "r", "L": "R"}[name[0]] + name[1:]
+
+
+def source_joints(clip: BvhClip) -> dict[str, int]:
+    """The clip's joint for each of our body joints and both middle fingers.
+
+    Raises:
+        MvaiError: the skeleton is of none of the known kinds.
+    """
+    for family in _FAMILIES.values():
+        left = {ours: theirs for ours, theirs in family.items() if "Left" in ours}
+        right = {mirrored(ours): _other_side(theirs) for ours, theirs in left.items()}
+        names = {**family, **right}
+        if all(theirs in clip.names for theirs in names.values()):
+            return {ours: clip.names.index(theirs) for ours, theirs in names.items()}
+    raise MvaiError(
+        f"the skeleton with joints {', '.join(clip.names[:6])}, ... is of no known kind; "
+        f"known are {', '.join(_FAMILIES)}; rename its joints to one of these."
+    )
+
+
+def smallest_rotation(
+    a: Float[np.ndarray, " 3"], b: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "3 3"]:
+    """The rotation about a x b that takes the direction of a to that of b."""
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    axis = np.cross(a, b)
+    sine = np.linalg.norm(axis)
+    if sine < 1e-9:
+        return np.eye(3)
+    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, a @ b)).as_matrix()
+
+
+def _axis_rotation(R: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """The rotation by quarter turns about the coordinate axes that is nearest to R."""
+    quarter_turns = Rotation.create_group("O").as_matrix()
+    return quarter_turns[np.argmax(np.einsum("kij,ij->k", quarter_turns, R))]
+
+
+def _rest_frame(rest: np.ndarray, index: Mapping[str, int]) -> Float[np.ndarray, "3 3"]:
+    """Rotation from our rest frame (+Y up, facing +Z) to that of a skeleton at zero channels."""
+    x = rest[index["LeftUpLeg"]] - rest[index["RightUpLeg"]]
+    y = rest[index["Head"]] - (rest[index["LeftUpLeg"]] + rest[index["RightUpLeg"]]) / 2
+    x = x / np.linalg.norm(x)
+    y = y - (x @ y) * x
+    y = y / np.linalg.norm(y)
+    return _axis_rotation(np.stack([x, y, np.cross(x, y)], axis=1))
+
+
+def up_rotation(
+    world: Float[np.ndarray, "frames joints 3"], index: Mapping[str, int]
+) -> Float[np.ndarray, "3 3"]:
+    """Rotation from the clip's world to ours: none for +Y up, a quarter turn for +Z up.
+
+    The axis along which the head is on the whole farther above the feet is taken as up.
+    """
+    feet = (world[:, index["LeftFoot"]] + world[:, index["RightFoot"]]) / 2
+    rise = (world[:, index["Head"]] - feet).mean(0)
+    if rise[1] >= rise[2]:
+        return np.eye(3)
+    return np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+
+
+def _pointed_at(joint: str) -> str:
+    return LIMBS[joint] if joint in LIMBS else mirrored(LIMBS[mirrored(joint)])
+
+
+def _is_limb(joint: str) -> bool:
+    return joint in LIMBS or mirrored(joint) in LIMBS
+
+
+def _ours(body: LinearBody) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Rest positions and parents of our joints by name."""
+    rest = body.joint_template.numpy().astype(float)
+    positions = {n: rest[body.joint(n)] for n in body.joints}
+    parents = {n: body.joints[body.parents[body.joint(n)]] for n in BODY_JOINTS[1:]}
+    return positions, parents
+
+
+def rotations_like(
+    clip: BvhClip, index: Mapping[str, int], body: LinearBody
+) -> dict[str, Float[np.ndarray, "frames 3 3"]]:
+    """World rotation of each of our joints that gives the body the clip's posture."""
+    ours, parents = _ours(body)
+    rest = clip.rest_positions()
+    C = _rest_frame(rest, index)
+    R_source, world = clip.world()
+    U = up_rotation(world, index)
+    swing: dict[str, np.ndarray] = {}
+    R: dict[str, np.ndarray] = {}
+    for joint in BODY_JOINTS:
+        if _is_limb(joint):
+            tip = _pointed_at(joint)
+            above = swing.get(parents[joint], np.eye(3))
+            if joint.endswith("Foot"):
+                # Soles are taken to be flat under a vertical shank, whichever way it splays at
+                # rest in either skeleton.
+                shank = C.T @ (rest[index[joint]] - rest[index[parents[joint]]])
+                above = smallest_rotation(np.array([0.0, -1.0, 0.0]), shank)
+            theirs = C.T @ (rest[index[tip]] - rest[index[joint]])
+            if np.linalg.norm(theirs) < 1e-3 * np.ptp(rest):
+                # A foot without a toe joint: its End Site says where it points.
+                theirs = C.T @ clip.end_sites[index[joint]]
+            swing[joint] = smallest_rotation(above @ (ours[tip] - ours[joint]), theirs) @ above
+            if joint.endswith("Hand"):
+                side = joint.removesuffix("Hand")
+                knuckles = ours[f"{side}HandIndex1"] - ours[f"{side}HandPinky1"]
+                swing[joint] = _forward_about(theirs, swing[joint] @ knuckles) @ swing[joint]
+        elif joint.endswith("ToeBase"):
+            swing[joint] = swing[parents[joint]]
+        else:
+            swing[joint] = np.eye(3)
+        R[joint] = U @ R_source[:, index[joint]] @ C @ swing[joint]
+    return R
+
+
+def _forward_about(
+    axis: Float[np.ndarray, " 3"], a: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "3 3"]:
+    """The rotation about `axis` that brings a as near to +Z as it goes.
+
+    Rest poses of all known skeletons hold the index finger in front of the little finger: palms
+    down with the arms out, palms in with the arms down.
+    """
+    return _about(axis, _angle_about(axis, a, np.array([0.0, 0.0, 1.0])))
+
+
+def _about(axis: Float[np.ndarray, " 3"], angle: float) -> Float[np.ndarray, "3 3"]:
+    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle).as_matrix()
+
+
+def _angle_about(
+    axis: Float[np.ndarray, " 3"], a: Float[np.ndarray, " 3"], b: Float[np.ndarray, " 3"]
+) -> float:
+    """Signed angle from a to b, both seen along the axis."""
+    axis = axis / np.linalg.norm(axis)
+    return float(np.arctan2(axis @ np.cross(a, b), a @ b - (a @ axis) * (b @ axis)))
+
+
+def _align_elbow(
+    R: dict[str, Float[np.ndarray, "frames 3 3"]], ours: Mapping[str, np.ndarray], side: str
+) -> None:
+    """Turn upper arm and forearm about themselves so that the elbow bends as our elbow does.
+
+    Skeletons disagree by some 25 degrees on which way the elbow faces at rest. An elbow is a hinge,
+    so the mean normal of the bent arm, seen from the upper arm, is the source's hinge axis; ours is
+    the normal of our bent rest arm. The angle between the two is one constant of a clip.
+    """
+    upper = ours[f"{side}ForeArm"] - ours[f"{side}Arm"]
+    fore = ours[f"{side}Hand"] - ours[f"{side}ForeArm"]
+    local = R[f"{side}Arm"].transpose(0, 2, 1) @ R[f"{side}ForeArm"]
+    normal = np.cross(upper / np.linalg.norm(upper), local @ (fore / np.linalg.norm(fore))).mean(0)
+    if np.linalg.norm(normal) < STRAIGHT:
+        return
+    angle = _angle_about(upper, np.cross(upper, fore), normal)
+    R[f"{side}Arm"] = R[f"{side}Arm"] @ _about(upper, angle)
+    R[f"{side}ForeArm"] = R[f"{side}ForeArm"] @ _about(fore, angle)
+
+
+def _share_twist(
+    forearm: np.ndarray, hand: np.ndarray, axis: np.ndarray, share: float = 0.5
+) -> np.ndarray:
+    """The forearm turned about itself by a share of the hand's twist against it.
+
+    Many captures turn only the wrist, which wrings the skin there; radius and ulna turn over the
+    whole length of the forearm. Args: world rotations (frames, 3, 3), bone direction at rest.
+    """
+    axis = axis / np.linalg.norm(axis)
+    q = Rotation.from_matrix(forearm.transpose(0, 2, 1) @ hand).as_quat()
+    twist = 2 * np.arctan2(q[:, :3] @ axis, q[:, 3])
+    twist = (twist + np.pi) % (2 * np.pi) - np.pi
+    return forearm @ Rotation.from_rotvec(share * twist[:, None] * axis).as_matrix()
+
+
+def spikes(
+    positions: Float[np.ndarray, "frames joints 3"],
+    pose: Float[np.ndarray, "frames joints 3"],
+    height_m: float,
+    fps: float,
+) -> Bool[np.ndarray, " frames"]:
+    """Frames into or out of which a joint jumps."""
+    scale = SPIKE_FPS / fps
+    speed = np.linalg.norm(np.diff(positions, axis=0), axis=-1).max(1) / height_m
+    R = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(*pose.shape[:2], 3, 3)
+    cosine = (np.einsum("fjab,fjab->fj", R[1:], R[:-1]) - 1) / 2
+    turn = np.arccos(np.clip(cosine, -1, 1)).max(1)
+    jump = (speed > SPIKE_SPEED * scale) | (turn > SPIKE_TURN_RAD * scale)
+    return np.concatenate([[False], jump]) | np.concatenate([jump, [False]])
+
+
+def filled(
+    pose: Float[np.ndarray, "frames joints 3"],
+    translation: Float[np.ndarray, "frames 3"],
+    good: Bool[np.ndarray, " frames"],
+) -> tuple[Float[np.ndarray, "frames joints 3"], Float[np.ndarray, "frames 3"]]:
+    """Bad frames interpolated between the nearest good ones: chords turned to rotations."""
+    frames = np.arange(len(pose))
+    known = frames[good]
+    R = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(len(pose), -1)
+    blend = np.stack([np.interp(frames, known, R[good, k]) for k in range(R.shape[1])], 1)
+    full = Rotation.from_matrix(blend[~good].reshape(-1, 3, 3)).as_rotvec()
+    pose, translation = pose.copy(), translation.copy()
+    pose[~good] = full.reshape(-1, *pose.shape[1:])
+    for a in range(3):
+        translation[~good, a] = np.interp(frames[~good], known, translation[good, a])
+    return pose, translation
+
+
+def body_positions(
+    pose: Float[np.ndarray, "frames 22 3"],
+    translation: Float[np.ndarray, "frames 3"],
+    body: LinearBody,
+) -> Float[np.ndarray, "frames joints 3"]:
+    """World positions (metres) of all joints of the mean body."""
+    import torch
+
+    R = np.tile(np.eye(3, dtype=np.float32), (len(pose), len(body.joints), 1, 1))
+    local = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(len(pose), -1, 3, 3)
+    R[:, [body.joint(n) for n in BODY_JOINTS]] = local
+    rest = body.joint_template[None]
+    t = torch.from_numpy(translation.astype(np.float32))
+    return body.forward_kinematics(rest, torch.from_numpy(R), t)[1].numpy()
+
+
+def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
+    """The clip's movement on our mean body.
+
+    The root is placed so that the middle of the hip joints follows the clip's, scaled by the ratio
+    of leg lengths, and the floor (the lowest that the toes come, leaving out the lowest 2 % of
+    frames) is at y = 0.
+
+    Raises:
+        MvaiError: the file is no BVH file, or its skeleton is of no known kind.
+    """
+    clip = read_bvh(path)
+    try:
+        index = source_joints(clip)
+    except MvaiError as error:
+        raise MvaiError(f"{path}: {error}") from error
+    ours, parents = _ours(body)
+    R = rotations_like(clip, index, body)
+    for side in ("Left", "Right"):
+        _align_elbow(R, ours, side)
+        axis = ours[f"{side}Hand"] - ours[f"{side}ForeArm"]
+        R[f"{side}ForeArm"] = _share_twist(R[f"{side}ForeArm"], R[f"{side}Hand"], axis)
+    local = [R["Hips"]] + [R[parents[n]].transpose(0, 2, 1) @ R[n] for n in BODY_JOINTS[1:]]
+    pose = Rotation.from_matrix(np.stack(local, 1).reshape(-1, 3, 3)).as_rotvec()
+    pose = pose.reshape(clip.frames, len(BODY_JOINTS), 3)
+
+    _, world = clip.world()
+    U = up_rotation(world, index)
+    scale = _leg_length(ours) / _leg_length(
+        {n: clip.rest_positions()[index[n]] for n in index}  # joint positions by our names
+    )
+    hips = (world[:, index["LeftUpLeg"]] + world[:, index["RightUpLeg"]]) / 2 @ U.T * scale
+    still = body_positions(pose, np.zeros_like(hips), body)
+    up_legs = [body.joint("LeftUpLeg"), body.joint("RightUpLeg")]
+    translation = hips - still[:, up_legs].mean(1)
+    positions = still + translation[:, None]
+    toes = positions[:, [body.joint("LeftToeBase"), body.joint("RightToeBase")], 1].min(1)
+    sole = float(body.template[:, 1].min())
+    translation[:, 1] += ours["LeftToeBase"][1] - sole - np.percentile(toes, 2)
+
+    height = ours["Head"][1] - sole
+    used = [body.joint(n) for n in BODY_JOINTS]
+    measured = ~spikes(positions[:, used], pose, height, clip.fps)
+    if 2 <= measured.sum() < len(measured):
+        pose, translation = filled(pose, translation, measured)
+    return PoseClip(
+        Path(path).stem,
+        pose.astype(np.float32),
+        translation.astype(np.float32),
+        clip.fps,
+        measured,
+    )
+
+
+def _leg_length(positions: Mapping[str, np.ndarray]) -> float:
+    chain = ("LeftUpLeg", "LeftLeg", "LeftFoot", "RightUpLeg", "RightLeg", "RightFoot")
+    p = [positions[n] for n in chain]
+    return float(sum(np.linalg.norm(p[i + 1] - p[i]) for i in (0, 1, 3, 4)) / 2)
+
+
+def save_pose_clip(clip: PoseClip, path: str | Path) -> None:
+    """Write a clip as npz, whole or not at all."""
+    with written_whole(path) as temporary:
+        np.savez_compressed(
+            temporary, version=VERSION, name=clip.name, pose=clip.pose,
+            translation=clip.translation, fps=clip.fps, measured=clip.measured,
+        )  # fmt: skip
+
+
+def load_pose_clip(path: str | Path) -> PoseClip | None:
+    """A clip written by `save_pose_clip`, or None when it is of another version or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as a:
+            if int(a["version"]) != VERSION:
+                return None
+            return PoseClip(
+                str(a["name"]), a["pose"], a["translation"], float(a["fps"]), a["measured"]
+            )
+    except (OSError, KeyError, ValueError, EOFError):
+        return None
+
+
+def poses_in_folder(data: Path, body: LinearBody, cache: Path) -> Iterator[PoseClip]:
+    """Every BVH clip below `data` in name order; those already in `cache` are not made again.
+
+    Raises:
+        MvaiError: there is no BVH file, or one cannot be converted.
+    """
+    paths = sorted(data.rglob("*.bvh"))
+    if not paths:
+        raise MvaiError(f"{data}: there are no .bvh files here; name a folder of BVH clips.")
+    cache.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        stored = cache / f"{path.stem}.npz"
+        clip = None
+        if stored.exists() and stored.stat().st_mtime >= path.stat().st_mtime:
+            clip = load_pose_clip(stored)
+        if clip is None:
+            clip = poses_from_bvh(path, body)
+            save_pose_clip(clip, stored)
+        yield clip
