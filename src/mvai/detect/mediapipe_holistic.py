@@ -7,18 +7,22 @@ BlazePose GHUM landmarks of Bazarevsky et al., 2020. Version 0.10.21 carries its
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mvai.detect.gaps import check_enough, fill_gaps
+from mvai.detect.left_right import undo_left_right_swaps
+from mvai.detect.people import Spotlight, find_people, sighting, static_pose
+from mvai.detect.quiet import quiet_graph
+from mvai.detect.track import Sighting, Track, chosen, link, overlap
 from mvai.io.video import Frame, Video
 from mvai.types import Keypoints
 from mvai.types.names import (
@@ -58,12 +62,25 @@ PARALLEL_FROM = 60
 class MediapipeHolistic:
     """Body, hands and face with MediaPipe; depth in metres for body and hands."""
 
+    person: int = 0
+    """Whom to follow: 0 is the largest, most complete person of the clip."""
+
     def detect(
         self, video: Video, progress: Callable[[int, int | None], None] | None = None
     ) -> Keypoints:
         """See `mvai.detect.Detector`."""
-        points = track(video, progress or (lambda done, total: None))
-        present = np.isfinite(points[:, BODY, 0]).any(axis=1)
+        small = video.fitted(LONGEST_PX)
+        with static_pose() as find:
+            people = find_people(small, find)
+        target: Track = ()
+        if people or self.person:
+            target = chosen(people, self.person, video.path)
+        others = tuple(t for t in people if t is not target)
+        points, sightings = follow(
+            small, Spotlight(target, others, video.fps), progress or (lambda done, total: None)
+        )
+        present = _frames_of(target, sightings, video.fps)
+        points[..., :2] *= video.width, video.height
         keypoints = Keypoints(
             names=NAMES,
             xy_px=points[..., :2],
@@ -75,25 +92,42 @@ class MediapipeHolistic:
         )
         keypoints = fill_gaps(keypoints, present)
         check_enough(keypoints, video.path)
-        return keypoints
+        return undo_left_right_swaps(keypoints)
+
+
+def _frames_of(
+    target: Track, sightings: list[Sighting | None], fps: float
+) -> Bool[np.ndarray, " frames"]:
+    """The frames in which the tracker was on the target, and not on somebody else."""
+    tracks = link([[s] for s in sightings if s is not None], fps)
+    present = np.zeros(len(sightings), bool)
+
+    def agreement(track: Track) -> float:
+        by_frame = {s.frame: s for s in track}
+        return sum(overlap(s.box_px, by_frame[s.frame].box_px)
+                   for s in target if s.frame in by_frame)  # fmt: skip
+
+    if tracks:
+        # `max` takes the first of equals, which is the most important track.
+        present[[s.frame for s in max(tracks, key=agreement)]] = True
+    return present
 
 
 # --- running the graph --------------------------------------------------------------------------
 
 
-def track(
-    video: Video, progress: Callable[[int, int | None], None]
-) -> Float[np.ndarray, "frames 126 6"]:
-    """Follows one person through the clip.
+def follow(
+    video: Video, spotlight: Spotlight, progress: Callable[[int, int | None], None]
+) -> tuple[Float[np.ndarray, "frames 126 6"], list[Sighting | None]]:
+    """Follows the person in the spotlight through the clip.
 
     Two workers take a half each: measured on 2 cores 24 ms a frame against 36 with one. They are
     threads, since MediaPipe works outside Python's lock.
 
     Returns:
-        Per frame and point (x_px, y_px, x_m, y_m, z_m, confidence) in the pixels of `video`;
-        NaN and confidence 0 where unseen.
+        Per frame and point (x, y, x_m, y_m, z_m, confidence), x and y from 0 to 1, NaN and
+        confidence 0 where unseen; and per frame who was seen.
     """
-    small = video.fitted(LONGEST_PX)
     middle = video.frames // 2
     spans: list[tuple[int, int | None]] = [(0, None)]
     if video.frames >= PARALLEL_FROM:
@@ -101,18 +135,20 @@ def track(
     done = [0] * len(spans)
     stop = threading.Event()
 
-    def work(worker: int) -> list[np.ndarray]:
+    def work(worker: int) -> list[tuple[np.ndarray, Sighting | None]]:
         start, end = spans[worker]
         early = max(0, start - WARM_UP)
-        rows: list[np.ndarray] = []
+        rows = []
         with holistic() as process:
-            frames = islice(small.iterate(early), None if end is None else end - early)
+            frames = islice(video.iterate(early), None if end is None else end - early)
             for i, image in enumerate(frames, early):
                 if stop.is_set():
                     break
-                row = process(image)
+                lit = spotlight(image, i)
+                row = process(lit)
                 if i >= start:
-                    rows.append(row)
+                    xy_px = row[BODY, :2] * (video.width, video.height)
+                    rows.append((row, sighting(lit, xy_px, row[BODY, 5], i)))
                     done[worker] += 1
         return rows
 
@@ -123,77 +159,29 @@ def track(
                 if any(f.done() and f.exception() for f in futures):
                     break
                 progress(sum(done), video.frames)
-                time.sleep(0.1)
+                time.sleep(0.05)
         finally:
             # Also on Ctrl-C: the workers must not run on to the end of a long clip.
             if not all(f.done() for f in futures):
                 stop.set()
         rows = [row for f in futures for row in f.result()]
     progress(len(rows), len(rows))
-    points = np.stack(rows) if rows else np.full((0, len(NAMES), 6), np.nan)
-    points[..., :2] *= video.width, video.height
-    return points
+    points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
+    return points, [s for _, s in rows]
 
 
 @contextlib.contextmanager
 def holistic() -> Iterator[Callable[[Frame], Float[np.ndarray, "126 6"]]]:
     """A tracker to be fed consecutive frames; returns points with x, y in units of the image."""
-    quiet = contextlib.ExitStack()
-    quiet.enter_context(quiet_stderr())
-    try:
+
+    def make() -> Any:
         from mediapipe.python.solutions.holistic import Holistic
 
         # The reconstruction smooths; a filter here would only add delay.
-        graph = Holistic(model_complexity=1, smooth_landmarks=False)
-    except BaseException:
-        quiet.close()
-        raise
-    found = 0
+        return Holistic(model_complexity=1, smooth_landmarks=False, min_detection_confidence=0.3)
 
-    def process(image: Frame) -> Float[np.ndarray, "126 6"]:
-        nonlocal found
-        # The networks log from their own threads until they have first run, which is when
-        # somebody is first in view.
-        with quiet_stderr() if found < 5 else contextlib.nullcontext():
-            result = graph.process(image)
-            quiet.close()
-        found += result.pose_landmarks is not None
-        return points_from(result, image.shape[1], image.shape[0])
-
-    try:
-        yield process
-    finally:
-        quiet.close()
-        graph.close()
-
-
-_quiet = threading.Lock()
-_quiet_depth = 0
-_quiet_saved = -1
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Drops what C++ code writes to file descriptor 2; exceptions pass. Nests and is thread-safe.
-
-    MediaPipe's own log level cannot be set from Python.
-    """
-    global _quiet_depth, _quiet_saved
-    with _quiet:
-        if _quiet_depth == 0:
-            _quiet_saved = os.dup(2)
-            sink = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(sink, 2)
-            os.close(sink)
-        _quiet_depth += 1
-    try:
-        yield
-    finally:
-        with _quiet:
-            _quiet_depth -= 1
-            if _quiet_depth == 0:
-                os.dup2(_quiet_saved, 2)
-                os.close(_quiet_saved)
+    with quiet_graph(make) as process:
+        yield lambda image: points_from(process(image), image.shape[1], image.shape[0])
 
 
 # --- reading its results ------------------------------------------------------------------------

@@ -52,12 +52,12 @@ class Video:
     width: int
     """Pixels, after rotation and scaling."""
     height: int
-    source: Callable[[int, int, int], Iterator[Frame]] = field(repr=False, compare=False)
-    """Starts a fresh decoding; takes width, height and the index of the first frame to yield."""
+    source: Callable[[int, int, int, int], Iterator[Frame]] = field(repr=False, compare=False)
+    """Starts a fresh decoding; takes width, height, the first frame to yield and the step."""
 
-    def iterate(self, start: int = 0) -> Iterator[Frame]:
-        """Yields the frames from `start` on, in order, RGB."""
-        return self.source(self.width, self.height, start)
+    def iterate(self, start: int = 0, step: int = 1) -> Iterator[Frame]:
+        """Yields every `step`-th frame from `start` on, in order, RGB."""
+        return self.source(self.width, self.height, start, step)
 
     def fitted(self, longest_px: int) -> Video:
         """The same video scaled down so that its longer side is at most `longest_px`."""
@@ -154,6 +154,7 @@ def _container(
 ) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
     """Opens `path` and its first video stream."""
     import av
+    import av.error
 
     try:
         # The "file:" prefix and the protocol list keep a file from sending FFmpeg elsewhere.
@@ -191,15 +192,15 @@ def _packet_times(
     Returns:
         The times, NaN for packets without one, and whether reading broke off.
     """
-    import av
+    import av.error
 
     times: list[float] = []
     damaged = False
     try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
-                known = packet.pts is not None and packet.time_base is not None
-                times.append(float(packet.pts * packet.time_base) if known else np.nan)
+                pts, unit = packet.pts, packet.time_base
+                times.append(np.nan if pts is None or unit is None else float(pts * unit))
     except av.error.FFmpegError:
         damaged = True
     return np.sort(np.array(times)), damaged
@@ -237,6 +238,7 @@ def _decode(
 ) -> Iterator[av.VideoFrame]:
     """Frames in order; packets that cannot be decoded are skipped and noted in `errors`."""
     import av
+    import av.error
 
     packets = container.demux(stream)
     while True:
@@ -257,7 +259,7 @@ def _decode(
 
 
 def _iterate_file(
-    path: Path, timing: _Timing, width: int, height: int, start: int
+    path: Path, timing: _Timing, width: int, height: int, start: int, step: int
 ) -> Iterator[Frame]:
     errors: list[Exception] = []
     done = 0
@@ -268,7 +270,7 @@ def _iterate_file(
         image = np.empty(0, np.uint8)
         for frame in picked:
             done += 1
-            if done <= start:
+            if done <= start or (done - 1 - start) % step:
                 continue
             if frame is not last:
                 image, last = _upright(frame, width, height), frame
@@ -280,7 +282,8 @@ def _iterate_file(
 
 def _resample(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoFrame]:
     """For every tick of a clock at `fps`, the frame nearest in time."""
-    start = previous = None
+    previous: tuple[float, av.VideoFrame] | None = None
+    start = 0.0
     tick = 0
     for frame in frames:
         if frame.time is None:
@@ -288,14 +291,14 @@ def _resample(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoF
         if previous is None:
             start = frame.time
         else:
-            middle = (previous.time + frame.time) / 2 - start
+            middle = (previous[0] + frame.time) / 2 - start
             while tick / fps < middle:
-                yield previous
+                yield previous[1]
                 tick += 1
-        previous = frame
+        previous = frame.time, frame
     if previous is not None:
-        while tick / fps <= previous.time - start + 0.5 / fps:
-            yield previous
+        while tick / fps <= previous[0] - start + 0.5 / fps - 1e-9:
+            yield previous[1]
             tick += 1
 
 
@@ -317,10 +320,10 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """
     from av.sidedata.sidedata import Type
 
-    side = frame.side_data.get(Type.DISPLAYMATRIX)
-    if side is None:
+    matrix = [bytes(s) for s in frame.side_data if s.type == Type.DISPLAYMATRIX]
+    if not matrix:
         return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].astype(float)
+    a, b, _, c, d = np.frombuffer(matrix[0], np.int32)[:5].astype(float)
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, a < 0, d < 0
     return True, c < 0, b < 0
@@ -376,12 +379,17 @@ def _read_image(path: Path) -> Frame:
 
 
 def _iterate_folder(
-    images: tuple[Path, ...], stored: tuple[int, int], width: int, height: int, start: int
+    images: tuple[Path, ...],
+    stored: tuple[int, int],
+    width: int,
+    height: int,
+    start: int,
+    step: int,
 ) -> Iterator[Frame]:
     from PIL import Image
 
     size = width, height
-    for path in images[start:]:
+    for path in images[start::step]:
         image = _read_image(path)
         if image.shape[1::-1] != stored:
             raise MvaiError(

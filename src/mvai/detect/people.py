@@ -1,0 +1,177 @@
+"""Who is in the clip: every person in frames spread over it, found with MediaPipe.
+
+MediaPipe's pose detector returns the most salient person only. Others are found by painting
+that one over and looking again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mvai.detect.quiet import quiet_graph
+from mvai.detect.track import Sighting, Track, box_at, importance, link, overlap
+from mvai.io.video import Frame, Video
+
+SPACING_S = 0.5
+"""Seconds between the frames that are searched."""
+MOST_PEOPLE = 4
+"""How many people a frame is searched for."""
+TORSO = [11, 12, 24, 23]
+"""Shoulders and hips among the 33 body landmarks, in order around the torso."""
+GRAY = 128
+MIN_VISIBLE = 0.5
+MIN_IMPORTANCE = 0.04
+"""People of less than this part of the main person's area and time are not counted."""
+
+Finder = Callable[[Frame], Float[np.ndarray, "33 3"] | None]
+
+
+def find_people(video: Video, find: Finder) -> list[Track]:
+    """Tracks of all people, the largest and most complete first.
+
+    Args:
+        video: scaled to the size that detection runs at; boxes are in its pixels.
+        find: from an RGB frame to (33, 3) landmarks (x, y from 0 to 1, visibility), or None.
+    """
+    step = max(1, round(SPACING_S * video.fps))
+    steps = [people_in(image, i * step, find) for i, image in enumerate(video.iterate(step=step))]
+    tracks = link(steps, video.fps)
+    # What is small or brief beside the main person is mostly a coat on a chair.
+    least = MIN_IMPORTANCE * max(map(importance, tracks), default=0.0)
+    return [t for t in tracks if importance(t) >= least and (len(t) > 1 or len(steps) < 4)]
+
+
+def people_in(image: Frame, frame: int, find: Finder) -> list[Sighting]:
+    """Everybody in one frame."""
+    import cv2
+
+    height, width = image.shape[:2]
+    remaining = image.copy()
+    people: list[Sighting] = []
+    while len(people) < MOST_PEOPLE:
+        landmarks = find(remaining)
+        if landmarks is None:
+            break
+        xy_px = landmarks[:, :2] * (width, height)
+        person = sighting(image, xy_px, landmarks[:, 2], frame, len(people))
+        if person is None or any(overlap(person.box_px, p.box_px) > 0.6 for p in people):
+            break
+        people.append(person)
+        hull = cv2.convexHull(xy_px[landmarks[:, 2] > 0.1].astype(np.int32))
+        rim = max(3, int(0.12 * person.size_px))
+        for draw in ({"thickness": cv2.FILLED}, {"thickness": rim}):
+            cv2.drawContours(remaining, [hull], -1, (GRAY, GRAY, GRAY), **draw)
+    return people
+
+
+def sighting(
+    image: Frame | None,
+    xy_px: Float[np.ndarray, "33 2"],
+    visibility: Float[np.ndarray, " 33"],
+    frame: int,
+    index: int = 0,
+) -> Sighting | None:
+    """Box, completeness and clothing of a detected body; None when there is hardly a body."""
+    seen = (visibility > MIN_VISIBLE) & np.isfinite(xy_px).all(axis=1)
+    if seen.sum() < 6 or not seen[TORSO].any():
+        return None
+    box = np.concatenate([xy_px[seen].min(axis=0), xy_px[seen].max(axis=0)])
+    torso = xy_px[TORSO]
+    appearance = None
+    if image is not None and np.isfinite(torso).all():
+        appearance = _clothing(image, torso)
+    return Sighting(frame, box, float(visibility[seen].sum() / 33), index, appearance)
+
+
+def _clothing(
+    image: Frame, torso_px: Float[np.ndarray, "4 2"]
+) -> Float[np.ndarray, " bins"] | None:
+    """Histogram over 4 x 4 x 4 colours of what lies within the torso."""
+    import cv2
+
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(torso_px.min(axis=0).astype(int), 0, (width, height))
+    x1, y1 = np.clip(np.ceil(torso_px.max(axis=0)).astype(int) + 1, 0, (width, height))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return None
+    patch = image[y0:y1, x0:x1]
+    mask = np.zeros(patch.shape[:2], np.uint8)
+    # A torso seen edge-on has no area, so its outline is drawn with some width.
+    corners = (torso_px - (x0, y0)).astype(np.int32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 255)
+    cv2.polylines(mask, [corners], True, 255, max(1, int(0.1 * (y1 - y0))))
+    counts = cv2.calcHist([patch], [0, 1, 2], mask, [4, 4, 4], [0, 256] * 3).ravel()
+    # Spread over neighbouring colours a little, since light changes along the way.
+    counts = counts + 0.02 * counts.sum() / counts.size
+    return counts / counts.sum()
+
+
+@dataclass(frozen=True)
+class Spotlight:
+    """Paints over everybody but one, so that a one-person tracker stays with them."""
+
+    target: Track
+    others: tuple[Track, ...]
+    fps: float
+
+    def __call__(self, image: Frame, frame: int) -> Frame:
+        """The frame with only the target in it."""
+        if not self.others:
+            return image
+        reach = 1.5 * SPACING_S * self.fps
+        mine = box_at(self.target, frame, reach)
+        lit = image.copy()
+        keep = None if mine is None else _grown(mine, 0.2, image)
+        for other in self.others:
+            box = box_at(other, frame, reach)
+            if box is not None:
+                _paint(lit, _grown(box, 0.1, image))
+        if mine is None or keep is None:
+            return lit
+        # Nothing far from the target is of interest, known person or not.
+        x0, y0, x1, y1 = _grown(mine, 0.6, image)
+        stage = np.full_like(image, GRAY)
+        stage[y0:y1, x0:x1] = lit[y0:y1, x0:x1]
+        x0, y0, x1, y1 = keep
+        stage[y0:y1, x0:x1] = image[y0:y1, x0:x1]
+        return stage
+
+
+def _grown(box_px: Float[np.ndarray, "4"], by: float, image: Frame) -> list[int]:
+    """The box with a margin of `by` times its longer side, in whole pixels within the image."""
+    margin = by * max(box_px[2:] - box_px[:2])
+    limit = np.array([image.shape[1], image.shape[0]] * 2)
+    grown = box_px + np.array([-margin, -margin, margin, margin])
+    return [int(v) for v in np.clip(grown, 0, limit)]
+
+
+def _paint(image: Frame, box: list[int]) -> None:
+    x0, y0, x1, y1 = box
+    image[y0:y1, x0:x1] = GRAY
+
+
+@contextlib.contextmanager
+def static_pose() -> Iterator[Finder]:
+    """A finder for `find_people`: MediaPipe's pose on single images."""
+
+    def make() -> Any:
+        from mediapipe.python.solutions.pose import Pose
+
+        # Low, since what is found by mistake forms short and small tracks and is dropped.
+        return Pose(static_image_mode=True, model_complexity=1, min_detection_confidence=0.3)
+
+    with quiet_graph(make) as process:
+
+        def find(image: Frame) -> Float[np.ndarray, "33 3"] | None:
+            result = process(image)
+            if result.pose_landmarks is None:
+                return None
+            return np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark])
+
+        yield find
