@@ -75,12 +75,17 @@ class Renderer:
         background: Color | UInt8[np.ndarray, "h w 3"] = (1.0, 1.0, 1.0),
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The drawables over a colour (0 to 1) or over a picture of the camera's size."""
-        rgba = self.render_rgba(drawables, camera)
         if isinstance(background, np.ndarray):
-            base = background
-        else:
-            base = np.round(np.array(background) * 255).astype(np.uint8)
-        return np.where(rgba[..., 3:] > 0, rgba[..., :3], base)
+            rgba = self.render_rgba(drawables, camera)
+            return np.where(rgba[..., 3:] > 0, rgba[..., :3], background)
+        from vtkmodules.util.numpy_support import vtk_to_numpy
+
+        self._scene.SetBackground(*background)
+        self._draw(drawables, camera)
+        w, h = camera.width, camera.height
+        self._window.GetPixelData(0, 0, w - 1, h - 1, 0, self._pixels, 0)
+        # OpenGL's first row is the lowest; the copy outlives the next frame.
+        return vtk_to_numpy(self._pixels).reshape(h, w, 3)[::-1].copy()
 
     def render_rgba(
         self, drawables: Sequence[Drawable], camera: Camera
@@ -91,10 +96,10 @@ class Renderer:
         """
         from vtkmodules.util.numpy_support import vtk_to_numpy
 
+        self._scene.SetBackground(0, 0, 0)
         self._draw(drawables, camera)
         w, h = camera.width, camera.height
         self._window.GetRGBACharPixelData(0, 0, w - 1, h - 1, 0, self._pixels)
-        # OpenGL's first row is the lowest; the copy outlives the next frame.
         return vtk_to_numpy(self._pixels).reshape(h, w, 4)[::-1].copy()
 
     def render_smooth(
@@ -175,11 +180,11 @@ def renderer_works() -> tuple[bool, str]:
 
 def _depth_range(drawables: Sequence[Drawable], camera: Camera) -> tuple[float, float]:
     """Near and far planes in metres that hold everything in front of the camera."""
-    row, offset = camera.T_camera_world[2, :3], camera.T_camera_world[2, 3]
-    corners = [_corners(d.vertices) for d in drawables if len(d.vertices)]
-    if not corners:
+    row = camera.T_camera_world[2, :3].astype(np.float32)
+    depths = [d.vertices @ row for d in drawables if len(d.vertices)]
+    if not depths:
         return 0.1, 10.0
-    z = np.concatenate(corners) @ row + offset
+    z = np.concatenate(depths) + camera.T_camera_world[2, 3]
     far = max(float(z.max()) * 1.01 + 1e-3, 1e-2)
     # The near plane stays clear of zero, where depth would lose its resolution.
     near = max(float(z.min()) * 0.99 - 1e-3, far * 2e-3)

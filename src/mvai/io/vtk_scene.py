@@ -224,7 +224,7 @@ def _vertex_normals(
     around: sparse.csr_matrix,
 ) -> Float[np.ndarray, "verts 3"]:
     """Unit vertex normals: the sum of the face normals around, weighted by area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    a, b, c = (vertices.take(corner, axis=0) for corner in faces.T)
     normals = around @ np.cross(b - a, c - a)
     length = np.sqrt(np.einsum("ij,ij->i", normals, normals))[:, None]
     return (normals / np.maximum(length, 1e-20)).astype(np.float32)

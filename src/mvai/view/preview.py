@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice, repeat
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mvai.body.skinning import posed_vertices
 from mvai.io.render import Renderer
 from mvai.io.video import write_video
 from mvai.io.vtk_scene import Drawable
-from mvai.types import Animation, Camera, MeshSequence
+from mvai.types import Animation, Camera, Mesh, MeshSequence
 from mvai.view.appearance import appearance
 from mvai.view.scene import (
     BODY_COLOR,
@@ -26,6 +27,10 @@ from mvai.view.scene import (
     resized,
     scaled,
 )
+from mvai.view.simplify import simplified
+
+OVERLAY_FACES = 12_000
+"""The overlaid body is drawn with no more triangles than this; the difference does not show."""
 
 Progress = Callable[[int, int], None]
 
@@ -64,12 +69,22 @@ def write_preview(
     if sequence is not None:
         frames = min(frames, sequence.frames)
     right = _character(animation, height_px, height_px)
-    with write_video(path, animation.fps, width, height_px) as writer:
-        pictures = repeat(None) if first is None else chain([first], left)
+    pictures = repeat(None) if first is None else chain([first], left)
+    # The encoder runs beside the renderer, one frame behind it.
+    with (
+        write_video(path, animation.fps, width, height_px) as writer,
+        ThreadPoolExecutor(1) as encoder,
+    ):
+        written: Future[None] | None = None
         for done, (a, b) in enumerate(islice(zip(pictures, right, strict=False), frames), 1):
-            writer.write(b if a is None else np.concatenate([a, b], axis=1))
+            if written is not None:
+                written.result()
+            both = b if a is None else np.concatenate([a, b], axis=1)
+            written = encoder.submit(writer.write, both)
             if progress is not None:
                 progress(done, frames)
+        if written is not None:
+            written.result()
 
 
 def _left(
@@ -87,7 +102,7 @@ def _left(
 def _fitted(video: Iterable[Picture], height: int) -> Iterator[Picture]:
     """Frames at the preview's height; the last one is repeated for ever."""
     picture = None
-    for frame in video:
+    for frame in _ahead(video):
         # Video coding wants even sides.
         width = max(2, 2 * round(frame.shape[1] * height / frame.shape[0] / 2))
         picture = resized(frame, width, height)
@@ -96,12 +111,23 @@ def _fitted(video: Iterable[Picture], height: int) -> Iterator[Picture]:
         yield from repeat(picture)
 
 
+def _ahead(video: Iterable[Picture]) -> Iterator[Picture]:
+    """The same frames; the next one is decoded while this one is in use."""
+    frames = iter(video)
+    with ThreadPoolExecutor(1) as decoder:
+        coming = decoder.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = decoder.submit(next, frames, None)
+            yield frame
+
+
 def _overlay(
     sequence: MeshSequence, camera: Camera, pictures: Iterator[Picture]
 ) -> Iterator[Picture]:
+    rows, faces = simplified(Mesh(sequence.vertices[0], sequence.faces), OVERLAY_FACES)
     with Renderer() as renderer:
         for vertices, picture in zip(sequence.vertices, pictures, strict=False):
-            body = Drawable(vertices, sequence.faces, color=BODY_COLOR)
+            body = Drawable(vertices[rows], faces, color=BODY_COLOR)
             fitted = scaled(camera, picture.shape[1], picture.shape[0])
             yield overlaid(renderer, body, fitted, picture, OVERLAY_OPACITY)
 
