@@ -65,8 +65,8 @@ def people_in(image: Frame, frame: int, find: Finder) -> list[Sighting]:
         people.append(person)
         hull = cv2.convexHull(xy_px[landmarks[:, 2] > 0.1].astype(np.int32))
         rim = max(3, int(0.12 * person.size_px))
-        for draw in ({"thickness": cv2.FILLED}, {"thickness": rim}):
-            cv2.drawContours(remaining, [hull], -1, (GRAY, GRAY, GRAY), **draw)
+        cv2.drawContours(remaining, [hull], -1, (GRAY,) * 3, cv2.FILLED)
+        cv2.drawContours(remaining, [hull], -1, (GRAY,) * 3, rim)
     return people
 
 
@@ -104,8 +104,8 @@ def _clothing(
     mask = np.zeros(patch.shape[:2], np.uint8)
     # A torso seen edge-on has no area, so its outline is drawn with some width.
     corners = (torso_px - (x0, y0)).astype(np.int32)
-    cv2.fillConvexPoly(mask, cv2.convexHull(corners), 255)
-    cv2.polylines(mask, [corners], True, 255, max(1, int(0.1 * (y1 - y0))))
+    cv2.fillConvexPoly(mask, cv2.convexHull(corners), (255,))
+    cv2.polylines(mask, [corners], True, (255,), max(1, int(0.1 * (y1 - y0))))
     counts = cv2.calcHist([patch], [0, 1, 2], mask, [4, 4, 4], [0, 256] * 3).ravel()
     # Spread over neighbouring colours a little, since light changes along the way.
     counts = counts + 0.02 * counts.sum() / counts.size

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -320,7 +320,8 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """
     from av.sidedata.sidedata import Type
 
-    matrix = [bytes(s) for s in frame.side_data if s.type == Type.DISPLAYMATRIX]
+    side_data: list[Any] = list(frame.side_data)  # Its stubs say str.
+    matrix = [bytes(s) for s in side_data if s.type == Type.DISPLAYMATRIX]
     if not matrix:
         return False, False, False
     a, b, _, c, d = np.frombuffer(matrix[0], np.int32)[:5].astype(float)
