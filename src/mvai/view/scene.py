@@ -74,7 +74,7 @@ def floor(room: Extent, paper: Color = PAPER) -> Drawable:
     tidy = np.array([m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)])
     square = tidy[np.abs(np.log(tidy / (0.3 * tall))).argmin()]
     centre = (room.low[[0, 2]] + room.high[[0, 2]]) / 2
-    reach = float((room.high[[0, 2]] - room.low[[0, 2]]).max()) / 2 + 1.2 * tall
+    reach = float((room.high[[0, 2]] - room.low[[0, 2]]).max()) / 2 + 2.0 * tall
     while reach / square > 40:
         square *= 2
     steps = np.arange(np.floor(-reach / square), np.ceil(reach / square))
@@ -89,7 +89,7 @@ def floor(room: Extent, paper: Color = PAPER) -> Drawable:
     dark = np.round(corner / square).sum(1).astype(int) % 2 == 0
     shade = np.repeat(np.where(dark, 0.74, 0.87), 4)[:, None]
     away = np.linalg.norm(xz - centre, axis=1)[:, None] / reach
-    fade = np.clip((away - 0.45) / 0.5, 0, 1)
+    fade = np.clip((away - 0.5) / 0.45, 0, 1)
     colors = np.array(paper) * fade + shade * (1 - fade)
     return Drawable(
         vertices=vertices.astype(np.float32),
