@@ -1,0 +1,64 @@
+"""Rotations and rigid fits in numpy, over any batch shape. Matrices act on column vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def nearest_rotations(M: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3 3"]:
+    """The rotations closest to M in the Frobenius norm (Kabsch 1976, by SVD)."""
+    U, _, Vt = np.linalg.svd(M)
+    U[..., :, 2] *= np.sign(np.linalg.det(U @ Vt))[..., None]
+    return U @ Vt
+
+
+def similarity(
+    source: Float[np.ndarray, "n 3"],
+    target: Float[np.ndarray, "n 3"],
+    weights: Float[np.ndarray, " n"] | None = None,
+) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Scale s, rotation R, translation t that minimise sum w |s R x + t - y|^2 (Umeyama 1991)."""
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, float)
+    w = w / w.sum()
+    mean_s, mean_t = w @ source, w @ target
+    a, b = source - mean_s, target - mean_t
+    H = (w[:, None] * b).T @ a
+    R = nearest_rotations(H)
+    s = float(np.trace(R.T @ H) / (w @ (a * a).sum(1)))
+    return s, R, mean_t - s * R @ mean_s
+
+
+def shortest_rotation(
+    a: Float[np.ndarray, "*batch 3"], b: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch 3 3"]:
+    """The smallest rotation that takes the direction of a to the direction of b.
+
+    For opposite directions the axis is free and the identity is returned.
+    """
+    a = a / np.maximum(np.linalg.norm(a, axis=-1, keepdims=True), 1e-12)
+    b = b / np.maximum(np.linalg.norm(b, axis=-1, keepdims=True), 1e-12)
+    v = np.cross(a, b)
+    c = (a * b).sum(-1)
+    K = skew(v)
+    R = np.eye(3) + K + K @ K / np.maximum(1 + c, 1e-6)[..., None, None]
+    return np.where((c > -1 + 1e-6)[..., None, None], R, np.eye(3))
+
+
+def skew(v: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
+    """The matrices K with K x = v cross x."""
+    K = np.zeros((*v.shape, 3))
+    K[..., 0, 1], K[..., 0, 2], K[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
+    K[..., 1, 0], K[..., 2, 0], K[..., 2, 1] = v[..., 2], -v[..., 1], v[..., 0]
+    return K
+
+
+def transforms(
+    R: Float[np.ndarray, "*batch 3 3"], t: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch 4 4"]:
+    """Homogeneous matrices from rotations and translations."""
+    T = np.zeros((*R.shape[:-2], 4, 4))
+    T[..., :3, :3] = R
+    T[..., :3, 3] = t
+    T[..., 3, 3] = 1
+    return T

@@ -1,0 +1,193 @@
+"""Transfer by rig: fit a body to the character once, then drive its bones.
+
+`register` looks at the character and needs no motion; its result can be kept and used with any
+number of sequences. `drive` needs no pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.geometry.rigid import transforms
+from mvai.transfer.rig_feet import contacts, corrections, reach, root_share
+from mvai.transfer.rig_find_joints import ImageDetector, find_joints
+from mvai.transfer.rig_register import fit_template
+from mvai.transfer.rig_retarget import (
+    DrivenSkeleton,
+    camera_for,
+    floor_height,
+    leg_length,
+    lowest_points,
+    positions_on,
+    rotations_on,
+    stand_on_floor,
+)
+from mvai.transfer.rig_solve import SolvedMotion, solve_motion
+from mvai.transfer.rig_weights import transfer_weights
+from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
+
+ADULT_LEG_M = 0.8
+WORST_FIT = 0.04
+"""Largest median distance from the fitted body to the character, as a share of its height."""
+
+
+@dataclass(frozen=True)
+class RigTransfer:
+    """Fits a skeleton to the character and drives it."""
+
+    ignore_rig: bool = False
+    """Fit our own skeleton and weights even if the character brings a humanoid rig."""
+    scale_root: bool = True
+    """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
+    find_floor: bool = True
+    """Lift or lower the character so that it stands on y = 0 when the person stands."""
+    lock_feet: bool = True
+    """Hold planted feet still."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A character that is ready to be driven."""
+
+    character: Character
+    skeleton: DrivenSkeleton
+    keypoint_error_m: float
+    """Mean distance between the fitted body and the key-points found on the character."""
+    surface_error_m: float
+    """Median distance between the fitted body and the character's surface."""
+
+
+def register(
+    character: Character, detector: ImageDetector, config: RigTransfer | None = None
+) -> Registration:
+    """Find the body in the character and give it a skeleton and skin weights.
+
+    Raises:
+        MvaiError: When no human body can be found in it.
+    """
+    body = anny_body()
+    found = find_joints(character, detector)
+    mesh = character.mesh
+    fit = fit_template(body, found, mesh)
+    height = float(np.ptp(mesh.vertices[:, 1]))
+    if not fit.surface_error_m < WORST_FIT * height:
+        raise MvaiError(
+            f"{character.name}: a human body fits the character badly (median distance "
+            f"{100 * fit.surface_error_m:.0f} cm at {height:.2f} m height); it must be human-shaped, "
+            "in A- or T-pose, facing +Z."
+        )
+    indices, weights = transfer_weights(body, fit.vertices, mesh)
+    skin = Skin(
+        joints=body.joints,
+        parents=body.parents,
+        T_world_joint=transforms(fit.R_world_joint, fit.t_world_joint),
+        weight_indices=indices,
+        weights=weights,
+    )
+    J = len(body.joints)
+    skeleton = DrivenSkeleton(
+        skin=skin,
+        source=np.arange(J),
+        A_template_joint=np.tile(np.eye(3), (J, 1, 1)),
+        legs=body_legs(body),
+        root=0,
+    )
+    return Registration(character, skeleton, fit.keypoint_error_m, fit.surface_error_m)
+
+
+def body_legs(body: LinearBody) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Hip, knee and ankle joints of the left and right leg."""
+    left, right = (
+        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot"))
+        for s in ("Left", "Right")
+    )
+    return left, right
+
+
+def drive(
+    registration: Registration, sequence: MeshSequence, config: RigTransfer | None = None
+) -> Animation:
+    """Make the character do what the sequence does.
+
+    Raises:
+        MvaiError: When the sequence is not in a topology this method reads.
+    """
+    config = config or RigTransfer()
+    body = anny_body()
+    motion = solve_motion(body, sequence)
+    skeleton, fps = registration.skeleton, sequence.fps
+    skin, rest = skeleton.skin, registration.character.mesh.vertices
+
+    own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
+    their_legs = leg_length(motion.t_world_joint[0], body_legs(body))
+    scale = own_legs / max(their_legs, 1e-6)
+    path_scale = scale if config.scale_root else 1.0
+
+    R = rotations_on(skeleton, motion.R_world_joint)
+    root = path_scale * motion.t_world_joint[:, 0]
+    t = positions_on(skeleton, R, root)
+    source_lowest = sequence.vertices[..., 1].min(1).astype(np.float64)
+    shift = np.zeros(3)
+    if config.find_floor:
+        lowest = lowest_points(skin, rest, transforms(R, t))
+        lift = stand_on_floor(source_lowest, lowest, path_scale, fps)
+        shift[1] = float(np.median(lift))
+        t = t + lift[:, None, None] * [0, 1, 0]
+    if config.lock_feet:
+        R, t = _lock_feet(skeleton, motion, body, sequence, R, t)
+    return Animation(
+        character=registration.character,
+        fps=fps,
+        skin=skin,
+        Ts_world_joint=transforms(R, t).astype(np.float32),
+        camera=camera_for(sequence.camera, path_scale, shift) if sequence.camera else None,
+    )
+
+
+def _lock_feet(
+    skeleton: DrivenSkeleton,
+    motion: SolvedMotion,
+    body: LinearBody,
+    sequence: MeshSequence,
+    R: Float[np.ndarray, "frames joints 3 3"],
+    t: Float[np.ndarray, "frames joints 3"],
+) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
+    """Hold planted feet still."""
+    fps = sequence.fps
+    floor = floor_height(sequence.vertices[..., 1].min(1).astype(np.float64))
+    size = leg_length(motion.t_world_joint[0], body_legs(body)) / ADULT_LEG_M
+    planted, wishes = [], []
+    for side, leg in zip(("left", "right"), skeleton.legs, strict=True):
+        points = body.regress((f"{side}_heel", f"{side}_foot_index"), sequence.vertices)
+        on = contacts(points.mean(1).astype(np.float64), floor, fps, size)
+        planted.append(on)
+        wishes.append(corrections(t[:, leg[2]], on, fps))
+    shared = root_share(wishes, planted, fps)
+    t = t + shared[:, None]
+    for leg, on, wish in zip(skeleton.legs, planted, wishes, strict=True):
+        if not on.any():
+            continue
+        target = t[:, leg[2]] - shared + _eased(wish, shared, on, fps)
+        R = reach(skeleton, leg, R, t, target)
+        t = positions_on(skeleton, R, t[:, skeleton.root])
+    return R, t
+
+
+def _eased(
+    wish: Float[np.ndarray, "frames 3"],
+    shared: Float[np.ndarray, "frames 3"],
+    planted: np.ndarray,
+    fps: float,
+) -> Float[np.ndarray, "frames 3"]:
+    """The wish where it applies, and what the root does anyway elsewhere."""
+    from scipy.ndimage import distance_transform_edt
+
+    ease = max(1, round(0.12 * fps))
+    away = distance_transform_edt(~planted)
+    w = np.where(away <= ease, 0.5 + 0.5 * np.cos(np.pi * np.minimum(away, ease) / ease), 0.0)
+    return w[:, None] * wish + (1 - w[:, None]) * shared

@@ -1,0 +1,148 @@
+"""Keeps planted feet where they are.
+
+Contacts are read off the source: a foot is planted while it is low and slow, with hysteresis so
+that noise at the threshold does not flicker. On the character each planted foot is then held at
+its mean place: the part that all planted feet share moves the root, the rest is left to the legs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+
+from mvai.geometry.rigid import shortest_rotation
+from mvai.transfer.rig_retarget import DrivenSkeleton
+
+ENTER_SPEED_M_S = 0.25
+LEAVE_SPEED_M_S = 0.5
+ENTER_HEIGHT_M = 0.05
+LEAVE_HEIGHT_M = 0.09
+SHORTEST_S = 0.1
+EASE_S = 0.12
+"""Time over which a correction comes in before a contact and goes out after it."""
+
+
+def contacts(
+    foot: Float[np.ndarray, "frames 3"], floor: float, fps: float, size: float = 1.0
+) -> Bool[np.ndarray, " frames"]:
+    """Frames in which a foot is planted.
+
+    Args:
+        foot: position of its lowest point or sole (metres, world).
+        floor: height of the floor under it.
+        fps: frames a second.
+        size: leg length relative to an adult's, by which the thresholds are scaled.
+    """
+    smooth = gaussian_filter1d(foot, max(0.03 * fps, 0.5), axis=0, mode="nearest")
+    speed = np.linalg.norm(np.gradient(smooth, axis=0), axis=1) * fps if len(foot) > 1 else np.zeros(1)
+    height = smooth[:, 1] - floor
+    enter = (speed < ENTER_SPEED_M_S * size) & (height < ENTER_HEIGHT_M * size)
+    stay = (speed < LEAVE_SPEED_M_S * size) & (height < LEAVE_HEIGHT_M * size)
+    planted = np.zeros(len(foot), bool)
+    for sequence in (range(len(foot)), range(len(foot) - 1, -1, -1)):
+        on = False
+        for f in sequence:
+            on = bool(enter[f] or (on and stay[f]))
+            planted[f] |= on
+    for a, b in runs(planted):
+        if (b - a) / fps < SHORTEST_S:
+            planted[a:b] = False
+    return planted
+
+
+def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
+    """Stretches of True, as half-open ranges of frames."""
+    edge = np.flatnonzero(np.diff(np.concatenate([[0], planted.astype(np.int8), [0]])))
+    return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
+
+
+def corrections(
+    foot: Float[np.ndarray, "frames 3"], planted: Bool[np.ndarray, " frames"], fps: float
+) -> Float[np.ndarray, "frames 3"]:
+    """What to add to a foot's path so that it stands still while planted, eased in and out."""
+    ease = max(1, round(EASE_S * fps))
+    wish = np.zeros_like(foot)
+    weight = np.zeros(len(foot))
+    for a, b in runs(planted):
+        mean = np.median(foot[a:b], axis=0)
+        for f in range(max(0, a - ease), min(len(foot), b + ease)):
+            away = max(a - f, f - b + 1, 0)
+            w = 0.5 + 0.5 * np.cos(np.pi * away / (ease + 1))
+            inside = min(max(f, a), b - 1)
+            wish[f] += w * (mean - foot[inside])
+            weight[f] += w
+    return wish / np.maximum(weight, 1)[:, None]
+
+
+def root_share(
+    wishes: list[Float[np.ndarray, "frames 3"]],
+    planted: list[Bool[np.ndarray, " frames"]],
+    fps: float,
+) -> Float[np.ndarray, "frames 3"]:
+    """The slow part of the corrections that planted feet agree on; it moves the whole body."""
+    w = np.stack([p.astype(float) for p in planted])
+    total = w.sum(0)
+    mean = np.einsum("sf,sfd->fd", w, np.stack(wishes)) / np.maximum(total, 1)[:, None]
+    known = np.flatnonzero(total > 0)
+    if not len(known):
+        return np.zeros_like(mean)
+    frames = np.arange(len(mean))
+    mean = np.stack([np.interp(frames, known, mean[known, k]) for k in range(3)], 1)
+    mean[:, 1] = 0
+    return gaussian_filter1d(mean, 0.15 * fps, axis=0, mode="nearest")
+
+
+def reach(
+    skeleton: DrivenSkeleton,
+    leg: tuple[int, int, int],
+    R: Float[np.ndarray, "frames joints 3 3"],
+    t: Float[np.ndarray, "frames joints 3"],
+    target: Float[np.ndarray, "frames 3"],
+) -> Float[np.ndarray, "frames joints 3 3"]:
+    """World rotations in which a leg's ankle meets `target`; the foot keeps its orientation.
+
+    Two-bone inverse kinematics: the knee's angle follows from the law of cosines, about the axis
+    it already bends about, then the whole leg swings the shortest way.
+    """
+    hip, knee, ankle = leg
+    a, b, c = t[:, hip], t[:, knee], t[:, ankle]
+    thigh, shin = np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1)
+    now = np.linalg.norm(c - a, axis=1)
+    # A leg never quite straightens, so that it cannot snap.
+    longest = np.maximum(0.998 * (thigh + shin), np.minimum(now, thigh + shin))
+    wanted = np.clip(np.linalg.norm(target - a, axis=1), np.abs(thigh - shin) + 1e-4, longest)
+
+    def inner(d: np.ndarray) -> np.ndarray:
+        cosine = (thigh**2 + shin**2 - d**2) / np.maximum(2 * thigh * shin, 1e-9)
+        return np.arccos(np.clip(cosine, -1, 1))
+
+    axis = np.cross(b - a, c - b)
+    straight = np.linalg.norm(axis, axis=1) < 1e-3 * thigh * shin
+    # A straight leg bends about the knee's own sideways axis: knees fold backwards.
+    sideways = R[:, knee] @ skeleton.skin.T_world_joint[knee, :3, :3].T @ np.array([1.0, 0, 0])
+    axis = np.where(straight[:, None], sideways, axis)
+    axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-12)
+    bend = inner(now) - inner(wanted)
+    D_knee = Rotation.from_rotvec(axis * bend[:, None]).as_matrix()
+    c_bent = b + (D_knee @ (c - b)[..., None])[..., 0]
+    D_hip = shortest_rotation(c_bent - a, target - a)
+    result = R.copy()
+    result[:, hip] = D_hip @ R[:, hip]
+    below = D_hip @ D_knee
+    for j in _between(skeleton, knee, ankle):
+        result[:, j] = below @ R[:, j]
+    return result
+
+
+def _between(skeleton: DrivenSkeleton, knee: int, ankle: int) -> list[int]:
+    """The knee and what hangs from it, apart from the foot and what hangs from that."""
+    parents = skeleton.skin.parents
+
+    def under(j: int, top: int) -> bool:
+        while j >= 0 and j != top:
+            j = parents[j]
+        return j == top
+
+    return [j for j in range(len(parents)) if under(j, knee) and not under(j, ankle)]

@@ -1,0 +1,123 @@
+"""Finds the body in a character by looking at it from several sides.
+
+The character is drawn in plain grey under known cameras, a key-point detector looks at each
+picture, and the views vote on every key-point's place in space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mvai.geometry.surface import asymmetry_about_x
+from mvai.geometry.triangulate import triangulate
+from mvai.types import Character, Keypoints, MvaiError
+from mvai.types.names import mirrored
+
+ImageDetector = Callable[[UInt8[np.ndarray, "h w 3"]], Keypoints | None]
+"""Finds the key-points of the one person in a picture (`Keypoints` of one frame)."""
+
+VIEWS = ((0, 0), (-20, 0), (20, 0), (-40, 5), (40, 5), (-75, 0), (75, 0), (180, 0))
+"""Azimuth and elevation in degrees. The front is seen more often: detectors know it best."""
+SIZE_PX = 640
+BODY_NEEDED = tuple(
+    f"{side}_{point}"
+    for side in ("left", "right")
+    for point in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+)
+"""Without these no limb can be placed."""
+
+
+@dataclass(frozen=True)
+class FoundJoints:
+    """Key-points of the character at rest, in its world frame."""
+
+    names: tuple[str, ...]
+    xyz_m: Float[np.ndarray, "points 3"]
+    """NaN where unknown."""
+    confidence: Float[np.ndarray, " points"]
+    """0 to 1."""
+
+
+def find_joints(character: Character, detector: ImageDetector) -> FoundJoints:
+    """Key-points of an unrigged character at rest.
+
+    Raises:
+        MvaiError: When no human body is seen from enough sides.
+    """
+    from mvai.io.render import render_views
+
+    mesh = character.mesh
+    seen = [
+        (detector(image), camera)
+        for image, camera in render_views(mesh, [(float(a), float(e)) for a, e in VIEWS], SIZE_PX)
+    ]
+    hits = [(k, c) for k, c in seen if k is not None]
+    if len(hits) < 3:
+        raise MvaiError(
+            f"{character.name}: no human body was found in the character (seen in {len(hits)} of "
+            f"{len(seen)} views); it must be human-shaped, upright and face +Z, in A- or T-pose."
+        )
+    names = hits[0][0].names
+    xy = np.stack([k.xy_px[0] for k, _ in hits]).astype(np.float64)
+    conf = np.stack([k.confidence[0] for k, _ in hits]).astype(np.float64)
+    xyz, votes = triangulate(xy, conf, [c for _, c in hits], tolerance_px=SIZE_PX / 80)
+    confidence = np.clip(votes / 3, 0, 1)
+    found = FoundJoints(names, xyz, confidence)
+    height = float(np.ptp(mesh.vertices[:, 1]))
+    if asymmetry_about_x(_thinned(mesh.vertices)) < 0.01 * height:
+        found = _symmetric(found)
+    _check(character.name, found, height)
+    return found
+
+
+def _thinned(vertices: np.ndarray) -> np.ndarray:
+    return vertices[:: max(1, len(vertices) // 5000)]
+
+
+def _symmetric(found: FoundJoints) -> FoundJoints:
+    """Left and right averaged about x = 0; a side that is unknown follows from the other."""
+    order = [found.names.index(mirrored(n)) for n in found.names]
+    w = found.confidence
+    own = np.nan_to_num(found.xyz_m) * w[:, None]
+    other = np.nan_to_num(found.xyz_m[order]) * [-1, 1, 1] * w[order][:, None]
+    total = w + w[order]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        xyz = (own + other) / total[:, None]
+    return FoundJoints(found.names, xyz, np.clip(total / 1.5, 0, 1))
+
+
+def _check(name: str, found: FoundJoints, height: float) -> None:
+    """Refuse what is not a body, before a template is bent to it."""
+    at = dict(zip(found.names, found.xyz_m, strict=True))
+    missing = [n for n in BODY_NEEDED if not np.isfinite(at[n]).all()]
+    if missing:
+        raise MvaiError(
+            f"{name}: the character's {missing[0].replace('_', ' ')} was not found"
+            + (f" (nor {len(missing) - 1} other joints)" if len(missing) > 1 else "")
+            + "; it must be human-shaped and face +Z, in A- or T-pose with its limbs in sight."
+        )
+
+    def length(a: str, b: str) -> float:
+        return float(np.linalg.norm(at[a] - at[b]))
+
+    limbs = {
+        f"{side} {limb}": length(f"{side}_{a}", f"{side}_{b}")
+        for side in ("left", "right")
+        for limb, a, b in (
+            ("upper arm", "shoulder", "elbow"),
+            ("forearm", "elbow", "wrist"),
+            ("thigh", "hip", "knee"),
+            ("shin", "knee", "ankle"),
+        )
+    }
+    for limb, value in limbs.items():
+        other = limbs[mirrored(limb)]
+        if not 0.05 * height < value < 0.45 * height or value > 2 * other:
+            raise MvaiError(
+                f"{name}: the character's {limb} would be {value:.2f} m of {height:.2f} m height, "
+                "so its body was not found rightly; put it in A- or T-pose, facing +Z."
+            )

@@ -1,0 +1,147 @@
+"""Skin weights for a character from a template that lies on it.
+
+After Abdrashitov et al., "Robust Skin Weights Transfer via Weight Inpainting" (SIGGRAPH Asia
+2023): weights are copied where the template is near and faces the same way, and filled in
+elsewhere. Small loose pieces (buttons, eyes, buckles) move rigidly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_matrix, diags
+from scipy.spatial import cKDTree
+
+from mvai.body.model import LinearBody
+from mvai.geometry.laplacian import inpaint, mesh_laplacian
+from mvai.geometry.surface import components, edges, vertex_normals, weld
+from mvai.types import Mesh
+
+INFLUENCES = 4
+NEAR = 0.03
+"""A match is trusted up to this distance, as a share of the height."""
+AGREE = 0.5
+"""Least cosine between the normals of a match."""
+SMALL_PIECE = 0.06
+"""Loose pieces up to this size, as a share of the height, move rigidly."""
+NEIGHBOURS = 6
+
+
+def transfer_weights(
+    body: LinearBody, surface: Float[np.ndarray, "body_verts 3"], mesh: Mesh
+) -> tuple[Int[np.ndarray, "verts 4"], Float[np.ndarray, "verts 4"]]:
+    """Joint indices and weights for every vertex of the character.
+
+    Args:
+        body: the template, whose weights are carried over.
+        surface: the template's vertices as they lie on the character.
+        mesh: the character at rest.
+    """
+    height = float(np.ptp(mesh.vertices[:, 1]))
+    first, welded = weld(mesh.vertices, 1e-5 * height)
+    vertices = mesh.vertices[first].astype(np.float64)
+    faces = welded[mesh.faces]
+    sides = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])
+    faces = faces[sides & (faces[:, 0] != faces[:, 2])]
+    normals = vertex_normals(vertices, faces)
+
+    known, copied = _copy(body, surface, vertices, normals, height)
+    piece = components(len(vertices), faces)
+    W = _fill(vertices, faces, piece, known, copied)
+    W = _smooth(W, faces, known)
+    W = _rigid_pieces(W, vertices, piece, height)
+    indices, weights = prune(W)
+    return indices[welded], weights[welded]
+
+
+def _copy(
+    body: LinearBody,
+    surface: np.ndarray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
+    height: float,
+) -> tuple[Bool[np.ndarray, " verts"], Float[np.ndarray, "verts joints"]]:
+    """Weights blended from the nearest template vertices that face the same way."""
+    dense = np.zeros((len(surface), len(body.joints)))
+    np.add.at(dense, (np.arange(len(surface))[:, None], body.weight_indices), body.weights)
+    own = vertex_normals(surface, body.faces)
+    distance, index = cKDTree(surface).query(vertices, k=24)
+    agree = (normals[:, None] * own[index]).sum(-1) > AGREE
+    # The nearest few of those that agree; blending them stands for a point inside a triangle.
+    rank = np.where(agree, distance, np.inf)
+    order = np.argsort(rank, axis=1)[:, :NEIGHBOURS]
+    d = np.take_along_axis(rank, order, 1)
+    picked = np.take_along_axis(index, order, 1)
+    nearest = d[:, :1]
+    known = nearest[:, 0] < NEAR * height
+    with np.errstate(invalid="ignore"):
+        blur = nearest + 0.003 * height
+        w = np.where(np.isfinite(d), np.exp(-(((d - nearest) / blur) ** 2) * 4), 0.0)
+    w[~known] = 0
+    w[~known, 0] = 1
+    w /= w.sum(1, keepdims=True)
+    return known, np.einsum("vk,vkj->vj", w, dense[picked])
+
+
+def _fill(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    piece: np.ndarray,
+    known: np.ndarray,
+    copied: np.ndarray,
+) -> np.ndarray:
+    """Inpaint the unknown vertices; pieces without any match follow the nearest one that has."""
+    has = np.bincount(piece, weights=known, minlength=piece.max() + 1) > 0
+    known = known.copy()
+    lost = np.flatnonzero(~has[piece])
+    if len(lost) and known.any():
+        at = np.flatnonzero(known)
+        _, near = cKDTree(vertices[at]).query(vertices[lost])
+        nearest = at[near]
+        for p in np.unique(piece[lost]):
+            mine = piece[lost] == p
+            copied[lost[mine]] = copied[nearest[mine]].mean(0)
+        known[lost] = True
+    L, mass = mesh_laplacian(vertices, faces)
+    loose = mass <= 0
+    known |= loose
+    W = np.clip(inpaint(L, mass, known, copied), 0, None)
+    return W / np.maximum(W.sum(1, keepdims=True), 1e-9)
+
+
+def _smooth(W: np.ndarray, faces: np.ndarray, known: np.ndarray, rounds: int = 3) -> np.ndarray:
+    """A few rounds of averaging over neighbours, which softens the border of copied regions."""
+    e = edges(faces)
+    n = len(W)
+    A = csr_matrix((np.ones(2 * len(e)), (e.ravel(), e[:, ::-1].ravel())), shape=(n, n))
+    degree = np.asarray(A.sum(1)).ravel()
+    mean = diags(1 / np.maximum(degree, 1)) @ A
+    for _ in range(rounds):
+        W = np.where((degree > 0)[:, None], 0.5 * W + 0.5 * (mean @ W), W)
+    return W
+
+
+def _rigid_pieces(
+    W: np.ndarray, vertices: np.ndarray, piece: np.ndarray, height: float
+) -> np.ndarray:
+    """One weight vector for each small loose piece."""
+    count = piece.max() + 1
+    low = np.full((count, 3), np.inf)
+    high = np.full((count, 3), -np.inf)
+    np.minimum.at(low, piece, vertices)
+    np.maximum.at(high, piece, vertices)
+    small = np.linalg.norm(high - low, axis=1) < SMALL_PIECE * height
+    n = np.bincount(piece, minlength=count)
+    mean = csr_matrix((1 / n[piece], (piece, np.arange(len(W)))), shape=(count, len(W))) @ W
+    return np.where(small[piece][:, None], mean[piece], W)
+
+
+def prune(
+    W: Float[np.ndarray, "verts joints"], influences: int = INFLUENCES
+) -> tuple[Int[np.ndarray, "verts influences"], Float[np.ndarray, "verts influences"]]:
+    """The strongest influences of every vertex, summing to 1."""
+    indices = np.argsort(-W, axis=1)[:, :influences]
+    weights = np.take_along_axis(W, indices, 1)
+    weights = np.where(weights < 0.01 * weights[:, :1], 0, weights)
+    weights /= weights.sum(1, keepdims=True)
+    return np.where(weights > 0, indices, 0).astype(np.int32), weights.astype(np.float32)
