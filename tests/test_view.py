@@ -250,6 +250,20 @@ def test_a_coarser_mesh_keeps_some_of_the_vertices():
     assert volume == pytest.approx(4 / 3 * np.pi, rel=0.05)
 
 
+def test_a_coarser_character_keeps_its_looks(renderer):
+    hero = character()
+    fine = ball((0, 1.6, 0), 0.2, rings=80)
+    hero = replace(hero, parts=(replace(hero.parts[0], vertices=fine.vertices, faces=fine.faces),
+                                hero.parts[1]))  # fmt: skip
+    looks = appearance(hero)
+    coarse = looks.coarser(4000)
+    assert sum(len(d.faces) for _, d in coarse.layers) < 5000
+    camera = orbit_camera(hero.mesh.vertices.min(0), hero.mesh.vertices.max(0), 0, 0, 96, 96)
+    a = renderer.render_rgba(looks.drawables(hero.mesh.vertices), camera).astype(int)
+    b = renderer.render_rgba(coarse.drawables(hero.mesh.vertices), camera).astype(int)
+    assert (np.abs(a - b).max(2) > 40).mean() < 0.01
+
+
 # --- preview and sheet --------------------------------------------------------------------------
 
 

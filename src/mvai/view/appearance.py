@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from mvai.io.vtk_scene import Drawable
-from mvai.types import Character, MvaiError, Part
+from mvai.types import Character, Mesh, MvaiError, Part
+from mvai.view.simplify import simplified
 
 MAX_TEXTURE_PX = 1024
 """Larger textures are scaled down: a preview shows no more, and they would fill memory."""
@@ -43,6 +44,30 @@ class Appearance:
             )
             for rows, rest in self.layers
         ]
+
+    def coarser(self, max_faces: int) -> Appearance:
+        """The same with fewer triangles, for meshes much finer than the picture's pixels."""
+        total = sum(len(rest.faces) for _, rest in self.layers)
+        if total <= max_faces:
+            return self
+        layers = []
+        for rows, rest in self.layers:
+            share = max(1, max_faces * len(rest.faces) // total)
+            kept, faces = simplified(Mesh(rest.vertices, rest.faces), share)
+            fewer = replace(
+                rest,
+                vertices=rest.vertices[kept],
+                faces=faces,
+                vertex_colors=_rows(rest.vertex_colors, kept),
+                uv=_rows(rest.uv, kept),
+                normal_groups=_rows(rest.normal_groups, kept),
+            )
+            layers.append((rows[kept], fewer))
+        return Appearance(tuple(layers))
+
+
+def _rows(values: np.ndarray | None, kept: Int[np.ndarray, " kept"]) -> np.ndarray | None:
+    return None if values is None else values[kept]
 
 
 def drawables(character: Character, vertices: Float[np.ndarray, "verts 3"]) -> list[Drawable]:

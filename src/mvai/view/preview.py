@@ -31,6 +31,8 @@ from mvai.view.simplify import simplified
 
 OVERLAY_FACES = 12_000
 """The overlaid body is drawn with no more triangles than this; the difference does not show."""
+CHARACTER_FACES = 60_000
+"""So is the character, which only matters for scans and sculptures."""
 
 Progress = Callable[[int, int], None]
 
@@ -145,7 +147,7 @@ def _character(animation: Animation, width: int, height: int) -> Iterator[Pictur
     def positions(frames: slice) -> np.ndarray:
         return posed_vertices(animation, frames)
 
-    looks = appearance(animation.character)
+    looks = appearance(animation.character).coarser(CHARACTER_FACES)
     room = extent(positions, animation.frames)
     ground, camera = floor(room), room.camera(0, width, height)
     with Renderer() as renderer:

@@ -39,6 +39,10 @@ def simplified(
     cells.SetData(3, numpy_to_vtkIdTypeArray(mesh.faces.ravel().astype(np.int64), deep=True))
     fine.SetPoints(points)
     fine.SetPolys(cells)
+    # Point data goes along with the vertices that stay, so it tells which they are.
+    index = numpy_to_vtk(np.arange(len(vertices), dtype=np.int32))
+    index.SetName("index")
+    fine.GetPointData().AddArray(index)
     decimate = vtkDecimatePro()
     decimate.SetInputData(fine)
     decimate.SetTargetReduction(1 - max_faces / len(mesh.faces))
@@ -48,9 +52,6 @@ def simplified(
     coarse = decimate.GetOutput()
     if coarse.GetNumberOfPolys() == 0:
         return every
-    # VTK does not say which vertices it kept, but their positions do.
-    index_of = {row.tobytes(): i for i, row in enumerate(vertices)}
-    kept_points = np.ascontiguousarray(vtk_to_numpy(coarse.GetPoints().GetData()))
-    kept = np.array([index_of[row.tobytes()] for row in kept_points])
+    kept = vtk_to_numpy(coarse.GetPointData().GetArray("index")).copy()
     faces = vtk_to_numpy(coarse.GetPolys().GetConnectivityArray()).reshape(-1, 3)
     return kept, faces.astype(np.int64)
