@@ -1,0 +1,52 @@
+"""Solve the symmetric systems that a chain of frames with a few shared unknowns leads to."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import cho_solve_banded, cholesky_banded
+from threadpoolctl import threadpool_limits
+
+
+def solve_chain(
+    blocks: list[Float[np.ndarray, "frames size size"]],
+    border: Float[np.ndarray, "frames size shared"],
+    corner: Float[np.ndarray, "shared shared"],
+    right: Float[np.ndarray, "frames size"],
+    right_shared: Float[np.ndarray, " shared"],
+) -> tuple[Float[np.ndarray, "frames size"], Float[np.ndarray, " shared"]]:
+    """Solve [[H, B], [B^T, C]] [x, s] = [r, r_s] for a block-banded positive definite H.
+
+    Args:
+        blocks: blocks[o][f] is the block of H in row f and column f + o; entries that would fall
+            off the end are ignored. blocks[0] is symmetric.
+        border, corner: B and C, the coupling to the shared unknowns and their own block.
+        right, right_shared: right-hand sides.
+
+    Banded Cholesky for H (LAPACK pbtrf), Schur complement for the shared unknowns.
+
+    Raises:
+        np.linalg.LinAlgError: H or the Schur complement is not positive definite.
+    """
+    frames, size = right.shape
+    reach = len(blocks) * size
+    banded = np.zeros((reach, frames * size))
+    columns = np.arange(frames)[:, None] * size + np.arange(size)
+    for offset, block in enumerate(blocks):
+        rows = frames - offset
+        for i in range(size):
+            # Lower form: banded[k, c] = H[c + k, c]; the upper block is read transposed.
+            k = offset * size + np.arange(size) - i
+            keep = k >= 0
+            banded[k[keep][None, :], columns[:rows, i : i + 1]] = block[:rows, i, keep]
+    shared = border.shape[2]
+    stacked = np.concatenate([right[..., None], border], axis=2).reshape(-1, 1 + shared)
+    # The band is too narrow for threads to help; with them it is several times slower.
+    with threadpool_limits(1, user_api="blas"):
+        factor = cholesky_banded(banded, lower=True, overwrite_ab=True, check_finite=False)
+        solved = cho_solve_banded((factor, True), stacked, overwrite_b=True, check_finite=False)
+    y, Z = solved[:, 0], solved[:, 1:]
+    B = border.reshape(-1, shared)
+    schur = corner - B.T @ Z
+    s = np.linalg.solve(schur, right_shared - B.T @ y) if shared else np.zeros(0)
+    return (y - Z @ s).reshape(frames, size), s

@@ -1,0 +1,238 @@
+"""SMPLify-X over a whole clip at once: the default setting.
+
+To the energy of the original (one frame, 2D key-points) it adds what a clip and a metric detector
+know besides: one body shape, joints that accelerate no faster than people do, planted feet, and 3D
+landmarks, which are used for what they are good at (which way a limb points, to within some
+centimetres) while the pixels say the rest.
+
+The minimiser is Levenberg-Marquardt on all frames together: the terms that tie frames to one
+another make first-order and quasi-Newton methods crawl, while the banded system they form is
+cheap to solve exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvai.body.model import LinearBody
+from mvai.geometry.banded import solve_chain
+from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation, QuadraticPrior
+from mvai.reconstruct.collision import spheres_of
+from mvai.reconstruct.energy import hinge_axes
+from mvai.reconstruct.initial import (
+    default_focal_px,
+    nearest_seen,
+    solve_translation,
+    torso_orientation,
+    viewing_rotation,
+)
+from mvai.reconstruct.kinematics import Kinematics
+from mvai.types import Keypoints
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS
+
+FOOT_POINTS = tuple(
+    f"{side}_{p}"
+    for side in ("left", "right")
+    for p in ("heel", "foot_index", "big_toe", "small_toe")
+)
+
+
+@dataclass(frozen=True)
+class ClipFit:
+    """The fitted unknowns of a clip."""
+
+    kinematics: Kinematics
+    u: Float[Tensor, "frames 69"]
+    shape: Float[Tensor, " shape"]
+    focal_px: float
+    energy: float
+
+
+def fit_clip(
+    body: LinearBody,
+    keypoints: Keypoints,
+    prior: QuadraticPrior,
+    weights: ClipWeights,
+    shape_size: int = 10,
+    iterations: tuple[int, int] = (8, 16),
+    report: Callable[[float], None] = lambda share: None,
+) -> ClipFit:
+    """Fit the body to all frames together.
+
+    Args:
+        iterations: Levenberg-Marquardt steps without and with the finely tuned robust terms.
+        report: called with the share of the work done.
+    """
+    names = tuple(
+        n for n in keypoints.names if n in body.regressed and n in BODY_KEYPOINTS + EXTRA_KEYPOINTS
+    )
+    kinematics = Kinematics(body, names, shape_size)
+    focal = default_focal_px(keypoints.width, keypoints.height)
+    observation, R0, t0 = observe(body, keypoints, names, focal)
+    joints, axes, bends = hinge_axes(body)
+    energy = ClipEnergy(
+        observation=observation,
+        weights=weights,
+        prior=prior,
+        spheres=spheres_of(body),
+        joints=len(BODY_JOINTS),
+        hips=tuple(len(BODY_JOINTS) + names.index(n) for n in ("left_hip", "right_hip")),  # type: ignore[arg-type]
+        hinges=[BODY_JOINTS.index(body.joints[j]) - 1 for j in joints],
+        hinge_axes=axes,
+        hinge_bends=bends,
+    )
+    from scipy.spatial.transform import Rotation
+
+    u = torch.zeros(len(R0), 69)
+    u[:, :3] = torch.from_numpy(unwrapped(Rotation.from_matrix(R0).as_rotvec())).float()
+    u[:, 3:6] = torch.from_numpy(t0).float()
+    shape = torch.zeros(shape_size)
+    # Wide robust terms first, so that limbs on the wrong side of a local minimum still feel a pull.
+    rough = replace(
+        weights,
+        pixel_m=4 * weights.pixel_m,
+        pixel_rho_m=6 * weights.pixel_rho_m,
+        landmark_rho_m=3 * weights.landmark_rho_m,
+    )
+    total = sum(iterations)
+    u, shape, _ = levenberg_marquardt(
+        replace(energy, weights=rough), kinematics, u, shape, iterations[0], report, 0, total
+    )
+    u, shape, value = levenberg_marquardt(
+        energy, kinematics, u, shape, iterations[1], report, iterations[0], total
+    )
+    return ClipFit(kinematics, u, shape, focal, value)
+
+
+def levenberg_marquardt(
+    energy: ClipEnergy,
+    kinematics: Kinematics,
+    u: Tensor,
+    shape: Tensor,
+    iterations: int,
+    report: Callable[[float], None],
+    done: int,
+    total: int,
+) -> tuple[Tensor, Tensor, float]:
+    """Minimise from u; returns the best point and its energy.
+
+    A step that raises the energy is taken back and tried shorter (Marquardt 1963); it stops early
+    once a step gains less than a thousandth.
+    """
+    damping = 1e-3
+    at = kinematics.linearise(u, shape, derivatives=True)
+    value = energy.value(u, shape, at.points)
+    system = energy.system(u, shape, at)
+    for k in range(iterations):
+        diagonal = torch.diagonal(system.blocks[0], dim1=1, dim2=2)
+        damped = system.blocks[0] + torch.diag_embed(damping * diagonal + 1e-6)
+        du, ds = solve_chain(
+            [damped.double().numpy(), *(b.double().numpy() for b in system.blocks[1:])],
+            system.border.double().numpy(),
+            system.corner.double().numpy(),
+            -system.gradient.double().numpy(),
+            -system.gradient_shared.double().numpy(),
+        )
+        u_new = u + torch.from_numpy(du).float().clamp(-0.7, 0.7)
+        shape_new = shape + torch.from_numpy(ds).float().clamp(-1, 1)
+        at_new = kinematics.linearise(u_new, shape_new, derivatives=True)
+        value_new = energy.value(u_new, shape_new, at_new.points)
+        report((done + k + 1) / total)
+        if not value_new < value:
+            damping = max(damping * 10, 1e-3)
+            if damping > 1e4:
+                break
+            continue
+        gained = (value - value_new) / abs(value)
+        u, shape, value = u_new, shape_new, value_new
+        if gained < 1e-3:
+            break
+        damping = max(damping / 5, 1e-6)
+        system = energy.system(u, shape, at_new)
+    return u, shape, value
+
+
+def observe(
+    body: LinearBody, keypoints: Keypoints, names: tuple[str, ...], focal_px: float
+) -> tuple[Observation, np.ndarray, np.ndarray]:
+    """What the fit sees, and root orientation and translation to start from."""
+    columns = [keypoints.index(n) for n in names]
+    centre = np.array([keypoints.width / 2, keypoints.height / 2])
+    xy = keypoints.xy_px[:, columns]
+    seen = np.isfinite(xy).all(-1)
+    confidence = np.where(seen, keypoints.confidence[:, columns], 0.0)
+    xyz = landmarks_in_world(keypoints, focal_px)[:, columns]
+    known = np.isfinite(xyz).all(-1)
+    R0 = torso_orientation(body, names, xyz)
+    t0 = solve_translation(xyz, xy, confidence, focal_px, centre)
+    t0 = nearest_seen(t0, (confidence > 0.3).sum(1) >= 3)
+    pixel_m = -t0[:, 2] / focal_px
+    tensor = lambda a: torch.from_numpy(np.nan_to_num(a)).float()  # noqa: E731
+    observation = Observation(
+        xy_px=tensor(xy),
+        confidence=tensor(confidence),
+        xyz_m=tensor(xyz),
+        confidence_3d=tensor(np.where(known, confidence, 0.0)),
+        pixel_m=tensor(pixel_m),
+        planted=torch.from_numpy(planted_points(xy, names, pixel_m, keypoints.fps)),
+        focal_px=focal_px,
+        centre_px=tensor(centre),
+        fps=keypoints.fps,
+    )
+    return observation, R0, t0
+
+
+def planted_points(
+    xy_px: Float[np.ndarray, "frames points 2"],
+    names: tuple[str, ...],
+    pixel_m: Float[np.ndarray, " frames"],
+    fps: float,
+    speed: float = 0.15,
+) -> Bool[np.ndarray, "steps points"]:
+    """Points of the feet that hardly move in the image from one frame to the next.
+
+    A foot on the ground is still; one in the air is still for at most a frame or two, so the speed
+    (m/s, image plane) is averaged over a tenth of a second.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    frames, points = xy_px.shape[:2]
+    planted = np.zeros((max(frames - 1, 0), points), bool)
+    window = max(1, round(0.1 * fps))
+    if frames <= window + 1:
+        return planted
+    metres = xy_px * pixel_m[:, None, None]
+    for column, name in enumerate(names):
+        if name in FOOT_POINTS:
+            smooth = uniform_filter1d(metres[:, column], window, axis=0)
+            step = np.linalg.norm(np.diff(smooth, axis=0), axis=-1) * fps
+            planted[:, column] = step < speed
+    return planted
+
+
+def unwrapped(rotvec: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"]:
+    """Rotation vectors made continuous over time: each takes the turn closest to the last one."""
+    out = rotvec.copy()
+    for f in range(1, len(out)):
+        angle = np.linalg.norm(out[f])
+        if angle < 1e-9:
+            continue
+        axis = out[f] / angle
+        choices = [axis * (angle + 2 * np.pi * k) for k in (-2, -1, 0, 1, 2)]
+        out[f] = min(choices, key=lambda c: float(np.linalg.norm(c - out[f - 1])))
+    return out
+
+
+def landmarks_in_world(keypoints: Keypoints, focal_px: float) -> Float[np.ndarray, "f p 3"]:
+    """3D landmarks relative to the middle of the hips in world axes (x right, y up, z back)."""
+    if keypoints.xyz_m is None:
+        return np.full((*keypoints.xy_px.shape[:2], 3), np.nan)
+    R = viewing_rotation(keypoints, focal_px)
+    camera = np.einsum("fab,fpb->fpa", R, keypoints.xyz_m)
+    return camera * np.array([1.0, -1.0, -1.0])
