@@ -13,7 +13,7 @@ from mvai.types import MvaiError
 
 LOST_AFTER_S = 1.5
 """A track without a sighting for this long is no longer followed by its motion."""
-REACH = 0.25
+REACH = 0.35
 """How far a box may move between sightings at once, in body sizes: detector noise."""
 REACH_PER_S = 3.0
 """And for every second between them: a sprinter covers about this many body heights."""
@@ -136,9 +136,10 @@ def _step_cost(track: Sequence[Sighting], new: Sighting, fps: float) -> float:
         velocity = (last.centre_px - before.centre_px) / max(_seconds(before, last, fps), 1e-6)
         # Half the velocity: people stop and turn, and the noise of it grows with time.
         predicted = predicted + 0.5 * velocity * min(seconds, 0.5)
-    size = (last.size_px + new.size_px) / 2
+    # The larger of both: a box shrinks to a part of the body when limbs drop out.
+    size = max(last.size_px, new.size_px)
     moved = np.linalg.norm(new.centre_px - predicted) / size / (REACH + REACH_PER_S * seconds)
-    grown = abs(np.log(new.size_px / last.size_px)) / (0.5 + seconds)
+    grown = abs(np.log(new.size_px / last.size_px)) / (1.0 + seconds)
     colour = min(unlike(s, new) for s in track[-5:]) / UNLIKE
     if moved > 1 or grown > 1 or colour > 1.3:
         return np.inf

@@ -1,0 +1,17 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def data_dir() -> Path:
+    """The folder of real clips and characters; skips the test where it is not there."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("MVAI_DATA", beside))
+    if not path.is_dir():
+        pytest.skip("needs the real data; set MVAI_DATA to its folder")
+    return path
