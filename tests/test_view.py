@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from mvai.io.render import Renderer, orbit_camera, render_views, renderer_works
-from mvai.io.vtk_scene import NO_OPENGL, Drawable
+from mvai.io.render import Drawable, Renderer, orbit_camera, render_views, renderer_works
+from mvai.io.vtk_scene import NO_OPENGL
 from mvai.types import Animation, Camera, Character, Image, Mesh, MeshSequence, MvaiError, Part
 from mvai.view.appearance import appearance, drawables
 from mvai.view.preview import write_preview

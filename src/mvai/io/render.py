@@ -16,6 +16,15 @@ from jaxtyping import Float, UInt8
 from mvai.io.vtk_scene import NO_OPENGL, Actor, Color, Drawable, open_window, set_camera
 from mvai.types import Camera, Mesh, MvaiError
 
+__all__ = [
+    "Color",
+    "Drawable",
+    "Renderer",
+    "orbit_camera",
+    "render_views",
+    "renderer_works",
+]
+
 # Directions towards the lights in camera axes of OpenGL (x right, y up, z to the viewer), and
 # their strengths: a key light above the left shoulder and a weaker one at the camera, so that
 # nothing that the camera sees is black.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mvai.io.vtk_scene import Drawable
+from mvai.io.render import Drawable
 from mvai.types import Character, Mesh, MvaiError, Part
 from mvai.view.simplify import simplified
 

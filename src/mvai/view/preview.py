@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mvai.body.skinning import posed_vertices
-from mvai.io.render import Renderer
+from mvai.io.render import Drawable, Renderer
 from mvai.io.video import write_video
-from mvai.io.vtk_scene import Drawable
 from mvai.types import Animation, Camera, Mesh, MeshSequence
 from mvai.view.appearance import appearance
 from mvai.view.scene import (

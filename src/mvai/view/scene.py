@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvai.io.render import Renderer, orbit_camera
-from mvai.io.vtk_scene import Color, Drawable
+from mvai.io.render import Color, Drawable, Renderer, orbit_camera
 from mvai.types import Camera
 
 BODY_COLOR: Color = (0.42, 0.66, 0.94)

@@ -15,8 +15,7 @@ from jaxtyping import Float
 
 from mvai.body.skinning import posed_vertices
 from mvai.io.atomic import written_whole
-from mvai.io.render import Renderer, orbit_camera
-from mvai.io.vtk_scene import Drawable
+from mvai.io.render import Drawable, Renderer, orbit_camera
 from mvai.types import Animation, MeshSequence
 from mvai.view.appearance import appearance
 from mvai.view.scene import (
