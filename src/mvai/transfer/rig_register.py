@@ -1,30 +1,36 @@
-"""Fits the template body to a character: first to its key-points, then to its surface."""
+"""Fits the template body to a character: first to its key-points, then to its surface.
+
+Both are nonlinear least squares, solved by Gauss-Newton with robust weights; the surface part is
+iterated with nearest points (ICP), both ways and with agreeing normals.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
-from torch import Tensor
+from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
-from mvai.geometry.lbfgs import minimise
 from mvai.geometry.rigid import similarity
-from mvai.geometry.surface import sample_surface, vertex_normals
+from mvai.geometry.surface import components, sample_surface, vertex_normals
 from mvai.transfer.rig_find_joints import FoundJoints
-from mvai.transfer.rig_template import LIMBS, Pose, ScaledTemplate, TemplatePoints
+from mvai.transfer.rig_template import ScaledTemplate, TemplatePoints, TemplatePose
 from mvai.types import Mesh
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 HAND_TIPS = ("_index", "_pinky", "_thumb")
 SURFACE_SAMPLES = 6000
-ROUNDS = ((0.05, 3), (0.035, 3), (0.025, 4), (0.02, 4))
+ROUNDS = ((0.05, 4), (0.035, 4), (0.025, 6), (0.02, 6))
 """Scale of the robust surface distance, as a share of the height, and rounds under it."""
-ITERATIONS = 12
-"""Descent steps between two searches for nearest points."""
+KEYPOINT_ROUNDS = ((0.2, 6), (0.05, 8), (0.02, 12))
+"""Scale of the key-points' distance, as a share of the height, and rounds under it."""
+POINT_TO_POINT = 0.1
+"""Weight of the distance along the surface, next to the distance to its plane."""
+SURFACE_WEIGHT = 400.0
+"""Of the whole surface, next to one sure key-point."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,33 @@ class FittedTemplate:
     """Weighted mean distance to the key-points that were found."""
     surface_error_m: float
     """Median distance from the template to the character's surface."""
+
+
+@dataclass
+class Normal:
+    """Normal equations H step = g that terms are added to."""
+
+    H: Float[np.ndarray, "unknowns unknowns"]
+    g: Float[np.ndarray, " unknowns"]
+
+    def add_points(
+        self,
+        J: Float[np.ndarray, "points 3 unknowns"],
+        A: Float[np.ndarray, "points 3 3"],
+        b: Float[np.ndarray, "points 3"],
+    ) -> None:
+        """Terms (x - target)^T A (x - target), given b = A (target - x)."""
+        n = J.shape[-1]
+        AJ = (A @ J).reshape(-1, n)
+        flat = J.reshape(-1, n)
+        self.H += flat.T @ AJ
+        self.g += flat.T @ b.ravel()
+
+    def step(self, longest_rad: float = 0.4, rotations: slice = slice(0)) -> np.ndarray:
+        """Solve, and shorten the step so that no joint turns by more than `longest_rad`."""
+        step = np.linalg.solve(self.H, self.g)
+        turn = np.linalg.norm(step[rotations].reshape(-1, 3), axis=1).max(initial=0)
+        return step * min(1.0, longest_rad / max(turn, 1e-9))
 
 
 def fit_template(
@@ -60,44 +93,51 @@ def fit_template(
         if n in body.regressed and np.isfinite(found.xyz_m[i]).all() and found.confidence[i] > 0.05
     ]
     names = tuple(found.names[i] for i in use)
-    target = torch.from_numpy(found.xyz_m[use].astype(np.float32))
-    weight = torch.from_numpy(found.confidence[use].astype(np.float32)) * _trust(names)
+    target = found.xyz_m[use].astype(np.float64)
+    weight = found.confidence[use] * _trust(names)
     points = template.named(names)
     height = float(np.ptp(mesh.vertices[:, 1]))
-
-    x = _start(template, points, names, target)
+    keypoints = _KeypointTerm(template, points, target, weight)
     prior = _Prior(template)
 
-    def keypoint_term(pose: Pose, sigma: float) -> Tensor:
-        d2 = (template.place(points, pose) - target).square().sum(-1) / (sigma * height) ** 2
-        return (weight * d2 / (1 + 0.1 * d2)).sum()
-
-    for sigma, iterations in ((0.05, 60), (0.02, 120)):
-
-        def energy(rows: Tensor, sigma: float = sigma) -> Tensor:
-            pose = template.split(rows[0])
-            return (keypoint_term(pose, sigma) + prior(pose))[None]
-
-        x = minimise(energy, x[None], iterations)[0]
+    pose = _start(template, points, names, target)
+    for share, rounds in KEYPOINT_ROUNDS:
+        for _ in range(rounds):
+            normal = prior.normal(pose)
+            keypoints.add(normal, pose, share * height)
+            pose = template.moved(pose, normal.step(rotations=template.columns["rotations"]))
 
     surface_error = float("nan")
     if to_surface:
-        x, surface_error = _fit_surface(template, x, keypoint_term, prior, mesh, height)
+        pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height)
 
-    pose = template.split(x)
-    everything = template.vertices()
     R, t, _ = template.joint_transforms(pose)
-    miss = (template.place(points, pose) - target).norm(dim=-1)
+    miss = np.linalg.norm(template.place(points, pose) - target, axis=-1)
     return FittedTemplate(
-        vertices=template.place(everything, pose).numpy().astype(np.float64),
-        R_world_joint=R.numpy().astype(np.float64),
-        t_world_joint=t.numpy().astype(np.float64),
+        vertices=template.place(template.vertices(), pose),
+        R_world_joint=R,
+        t_world_joint=t,
         keypoint_error_m=float((weight * miss).sum() / weight.sum()),
         surface_error_m=surface_error,
     )
 
 
-def _trust(names: tuple[str, ...]) -> Float[Tensor, " points"]:
+class _KeypointTerm:
+    """Robust distances (Geman-McClure) to the key-points that were found."""
+
+    def __init__(
+        self, template: ScaledTemplate, points: TemplatePoints, target: np.ndarray, weight: np.ndarray
+    ) -> None:
+        self.template, self.points, self.target, self.weight = template, points, target, weight
+
+    def add(self, normal: Normal, pose: TemplatePose, sigma: float) -> None:
+        x, J = self.template.jacobian(self.points, pose)
+        r = self.target - x
+        w = self.weight / (1 + 0.1 * (r * r).sum(1) / sigma**2) ** 2 / sigma**2
+        normal.add_points(J, w[:, None, None] * np.eye(3), w[:, None] * r)
+
+
+def _trust(names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
     """How well a detector's key-point and the body's point of that name agree."""
     trust = []
     for n in names:
@@ -109,98 +149,100 @@ def _trust(names: tuple[str, ...]) -> Float[Tensor, " points"]:
             trust.append(0.3)
         else:
             trust.append(1.0)
-    return torch.tensor(trust)
+    return np.array(trust)
 
 
 def _start(
-    template: ScaledTemplate, points: TemplatePoints, names: tuple[str, ...], target: Tensor
-) -> Float[Tensor, " size"]:
-    """The mean body, turned, scaled and moved so that its torso meets the character's."""
-    x = template.start()
+    template: ScaledTemplate, points: TemplatePoints, names: tuple[str, ...], target: np.ndarray
+) -> TemplatePose:
+    """The mean body, turned about the vertical, scaled and moved so that the torsos meet."""
+    pose = template.start()
     torso = [names.index(n) for n in TORSO if n in names] or list(range(len(names)))
-    rest = template.place(points, template.split(x))[torso].numpy().astype(np.float64)
-    scale, R, _ = similarity(rest, target[torso].numpy().astype(np.float64))
-    S = template.body.shape_size
-    x[S] = float(np.log(scale))
+    rest = template.place(points, pose)[torso]
+    scale, R, _ = similarity(rest, target[torso])
+    step = np.zeros(template.size)
+    step[template.columns["log_scale"]] = np.log(scale)
     yaw = np.arctan2(R[0, 2] - R[2, 0], R[0, 0] + R[2, 2])
-    x[S + 1 + len(LIMBS) : S + 4 + len(LIMBS)] = torch.tensor([0.0, float(yaw), 0.0])
-    x[-3:] = (target[torso] - template.place(points, template.split(x))[torso]).mean(0)
-    return x
+    step[template.columns["rotations"].start + 1] = yaw
+    pose = template.moved(pose, step)
+    step[:] = 0
+    step[template.columns["translation"]] = (target[torso] - template.place(points, pose)[torso]).mean(0)
+    return template.moved(pose, step)
 
 
 class _Prior:
-    """What a body is like when nothing is seen: average, straight, limbs in proportion."""
+    """What a body is like when nothing is seen: average, near rest, limbs in proportion."""
 
     def __init__(self, template: ScaledTemplate) -> None:
-        stiff = []
-        for joint in template.body.joints:
-            if joint == "Hips":
-                stiff.append(0.3)
-            elif joint.startswith("Spine") or joint in ("Neck", "Head"):
-                stiff.append(8.0)
-            elif joint.endswith("Shoulder"):
-                stiff.append(8.0)
-            elif "Hand" in joint and joint[-1].isdigit():
-                stiff.append(2.0)
-            elif joint.endswith(("Hand", "Foot")):
-                stiff.append(2.0)
-            elif joint.endswith("ToeBase"):
-                stiff.append(6.0)
-            else:
-                stiff.append(0.5)
-        self.stiff = torch.tensor(stiff)
+        self.template = template
+        self.stiff = np.array([_stiffness(joint) for joint in template.body.joints])
 
-    def __call__(self, pose: Pose) -> Tensor:
-        return (
-            0.1 * pose.shape.square().sum()
-            + 20.0 * pose.log_limb.square().sum()
-            + (self.stiff[:, None] * pose.rotations.square()).sum()
-        )
+    def normal(self, pose: TemplatePose) -> Normal:
+        c, size = self.template.columns, self.template.size
+        d, target = np.full(size, 1e-4), np.zeros(size)
+        d[c["shape"]], target[c["shape"]] = SHAPE_WEIGHT, -pose.shape
+        d[c["log_limb"]], target[c["log_limb"]] = LIMB_WEIGHT, -pose.log_limb
+        R, _, _ = self.template.joint_transforms(pose)
+        local = Rotation.from_matrix(pose.R_parent_joint).as_rotvec()
+        above = np.stack([np.eye(3), *(R[p] for p in self.template.parents[1:])])
+        d[c["rotations"]] = np.repeat(self.stiff, 3)
+        target[c["rotations"]] = -np.einsum("jab,jb->ja", above, local).ravel()
+        return Normal(np.diag(d), d * target)
 
 
-def _fit_surface(template, x, keypoint_term, prior, mesh: Mesh, height: float):  # noqa: ANN001
+SHAPE_WEIGHT = 0.1
+LIMB_WEIGHT = 20.0
+
+
+def _stiffness(joint: str) -> float:
+    """Weight of a squared radian in a joint, next to one sure key-point that is 2 % off."""
+    if joint == "Hips":
+        return 0.3
+    if joint.startswith("Spine") or joint in ("Neck", "Head") or joint.endswith("Shoulder"):
+        return 8.0
+    if joint.endswith("ToeBase"):
+        return 6.0
+    if "Hand" in joint or joint.endswith("Foot"):
+        return 2.0
+    return 0.5
+
+
+def _fit_surface(
+    template: ScaledTemplate,
+    pose: TemplatePose,
+    keypoints: _KeypointTerm,
+    prior: _Prior,
+    mesh: Mesh,
+    height: float,
+) -> tuple[TemplatePose, float]:
     """Nearest points with agreeing normals, both ways, under a shrinking robust distance."""
     body = template.body
     ids = template_samples(body)
-    points = template.vertices(ids)
-    faces = body.faces
+    points, whole = template.vertices(ids), template.vertices()
     samples, sample_normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
     tree = cKDTree(samples)
-    samples_t = torch.from_numpy(samples.astype(np.float32))
-    normals_t = torch.from_numpy(sample_normals.astype(np.float32))
-    whole = template.vertices()
+    planes = sample_normals[:, :, None] * sample_normals[:, None] + POINT_TO_POINT * np.eye(3)
+    unit = SURFACE_WEIGHT / (0.02 * height) ** 2
     median = float("nan")
     for share, rounds in ROUNDS:
         sigma = share * height
         for _ in range(rounds):
-            with torch.no_grad():
-                surface = template.place(whole, template.split(x)).numpy().astype(np.float64)
-            own_normals = vertex_normals(surface, faces)[ids]
-            near, weight = _matches(
-                surface[ids], own_normals, tree, samples, sample_normals, sigma
-            )
-            back, back_weight = _matches(
-                samples, sample_normals, cKDTree(surface[ids]), surface[ids], own_normals, sigma
-            )
-            median = float(np.median(np.linalg.norm(samples[near] - surface[ids], axis=1)))
-            near_t, back_t = torch.from_numpy(near), torch.from_numpy(back)
-            w = torch.from_numpy(weight.astype(np.float32))
-            bw = torch.from_numpy(back_weight.astype(np.float32))
-
-            def energy(rows: Tensor) -> Tensor:
-                pose = template.split(rows[0])
-                p = template.place(points, pose)
-                d = p - samples_t[near_t]
-                plane = (d * normals_t[near_t]).sum(-1).square() + 0.1 * d.square().sum(-1)
-                e = p[back_t] - samples_t
-                back_plane = (e * normals_t).sum(-1).square() + 0.1 * e.square().sum(-1)
-                data = (w * plane).sum() / len(w) + (bw * back_plane).sum() / len(bw)
-                return (
-                    400 * data / (0.02 * height) ** 2 + keypoint_term(pose, 0.02) + prior(pose)
-                )[None]
-
-            x = minimise(energy, x[None], ITERATIONS)[0]
-    return x, median
+            own_normals = vertex_normals(template.place(whole, pose), body.faces)[ids]
+            x, J = template.jacobian(points, pose)
+            near, w = _matches(x, own_normals, tree, samples, sample_normals, sigma)
+            back, w_back = _matches(samples, sample_normals, cKDTree(x), x, own_normals, sigma)
+            median = float(np.median(np.linalg.norm(samples[near] - x, axis=1)))
+            A = (unit / len(w) * w)[:, None, None] * planes[near]
+            b = np.einsum("pab,pb->pa", A, samples[near] - x)
+            A_back = (unit / len(w_back) * w_back)[:, None, None] * planes
+            b_back = np.einsum("pab,pb->pa", A_back, samples - x[back])
+            np.add.at(A, back, A_back)
+            np.add.at(b, back, b_back)
+            normal = prior.normal(pose)
+            keypoints.add(normal, pose, 0.02 * height)
+            normal.add_points(J, A, b)
+            pose = template.moved(pose, normal.step(rotations=template.columns["rotations"]))
+    return pose, median
 
 
 def _matches(
@@ -222,10 +264,8 @@ def _matches(
     return index[rows, best], np.where(a > 0.4, weight, 0.0)
 
 
-def template_samples(body: LinearBody, count: int = 3500) -> Int[np.ndarray, " points"]:
+def template_samples(body: LinearBody, count: int = 2500) -> Int[np.ndarray, " points"]:
     """Template vertices for surface terms: thinned where the mesh is fine, eyes left out."""
-    from mvai.geometry.surface import components
-
     piece = components(len(body.template), body.faces)
     largest = np.bincount(piece).argmax()
     v = body.template.numpy().astype(np.float64)

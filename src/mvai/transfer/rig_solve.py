@@ -8,7 +8,7 @@ posed surface is linear in the shape coefficients; a few rounds settle both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
-from mvai.geometry.rigid import nearest_rotations, skew
+from mvai.geometry.rigid import nearest_rotations
+from mvai.transfer.rig_template import ScaledTemplate
 from mvai.types import MeshSequence, MvaiError
 
 ROUNDS = 5
@@ -120,15 +121,6 @@ def _spread(body: LinearBody, each: int) -> np.ndarray:
     return np.unique(np.concatenate(chosen))
 
 
-def _subtrees(parents: tuple[int, ...]) -> Float[np.ndarray, "joints joints"]:
-    """1 where the column's joint is the row's joint or below it."""
-    below = np.eye(len(parents))
-    for j in reversed(range(len(parents))):
-        if parents[j] >= 0:
-            below[parents[j]] += below[j]
-    return below
-
-
 def _gauss_newton_step(
     body: LinearBody,
     ids: np.ndarray,
@@ -139,35 +131,26 @@ def _gauss_newton_step(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step for one common shape and all frames' rotations and root positions at once.
 
-    A small rotation w of joint j, in world axes, moves vertex v by w x (X - W t_j), where X and W
-    sum the weighted positions and weights of v over j and all joints below. The frames' own
+    The frames' own
     unknowns are eliminated (Schur complement), so that only the shape is solved jointly.
     """
-    rest, joints = _rest(body, shape)
-    below = _subtrees(body.parents)
-    J, n = len(body.joints), len(ids)
-    dense = np.zeros((n, J))
-    np.add.at(dense, (np.arange(n)[:, None], body.weight_indices[ids]), body.weights[ids])
-    dirs = body.directions.numpy().astype(np.float64)[:, ids]
-    joint_dirs = body.joint_directions.numpy().astype(np.float64)
-    t = chain_positions(body.parents, joints, R, t_root)
-    zero = np.zeros((1, 3))
+    template = ScaledTemplate(body)
+    points = template.vertices(ids)
+    c = template.columns
+    pose_columns = slice(c["rotations"].start, c["translation"].stop)
+    J = len(body.joints)
     H_ss, g_s = 1e-4 * np.eye(len(shape)), -1e-4 * shape
     eliminated = []
     for f in range(len(V)):
-        x = t[f][None] + np.einsum("jab,vjb->vja", R[f], rest[ids][:, None] - joints[None])
-        wx = dense[..., None] * x
-        r = V[f, ids] - wx.sum(1)
-        arm = np.einsum("jk,vka->vja", below, wx) - (dense @ below.T)[..., None] * t[f][None]
-        Jr = -skew(arm).transpose(0, 2, 1, 3).reshape(3 * n, 3 * J)
-        Jp = np.concatenate([Jr, np.tile(np.eye(3), (n, 1))], 1)
-        Js = np.empty((len(shape), n, 3))
-        for b in range(len(shape)):
-            dt = chain_positions(body.parents, joint_dirs[b], R[f][None], zero)[0]
-            offset = dt - np.einsum("jab,jb->ja", R[f], joint_dirs[b])
-            blend = np.einsum("vj,jab->vab", dense, R[f])
-            Js[b] = np.einsum("vab,vb->va", blend, dirs[b]) + dense @ offset
-        Js = Js.reshape(len(shape), -1).T
+        local = R[f].copy()
+        for j, parent in enumerate(body.parents):
+            if parent >= 0:
+                local[j] = R[f, parent].T @ R[f, j]
+        pose = replace(template.start(), shape=shape, R_parent_joint=local, t_root=t_root[f])
+        x, D = template.jacobian(points, pose)
+        r = V[f, ids] - x
+        Jp = D[..., pose_columns].reshape(-1, 3 * J + 3)
+        Js = D[..., c["shape"]].reshape(-1, len(shape))
         H_pp = Jp.T @ Jp
         H_pp[np.diag_indices_from(H_pp)] += 1e-5
         H_ps, g_p = Jp.T @ Js, Jp.T @ r.ravel()

@@ -1,4 +1,4 @@
-"""The template body with a scale for every limb, so that it fits people of any proportions.
+"""The template body with a scale for every limb, and how its points move with its unknowns.
 
 The body model knows proportions of real people; a character may have longer legs or larger hands
 than any of them. Each limb therefore gets a scale of its own on top of the shape coefficients. A
@@ -9,14 +9,14 @@ handed on to them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
-from mvai.geometry.rotations import matrix_from_axis_angle
+from mvai.geometry.rigid import skew
 
 LIMBS = (
     ("Hips",),
@@ -39,21 +39,22 @@ LIMBS = (
 class TemplatePoints:
     """Points that ride on the template: rest position, shape directions and joint weights."""
 
-    rest: Float[Tensor, "points 3"]
-    directions: Float[Tensor, "shape points 3"]
-    weights: Float[Tensor, "points joints"]
+    rest: Float[np.ndarray, "points 3"]
+    directions: Float[np.ndarray, "shape points 3"]
+    weights: Float[np.ndarray, "points joints"]
 
 
 @dataclass(frozen=True)
-class Pose:
-    """The template's unknowns in one vector, taken apart."""
+class TemplatePose:
+    """The template's unknowns."""
 
-    shape: Float[Tensor, " shape"]
-    log_scale: Float[Tensor, ""]
-    log_limb: Float[Tensor, " limbs"]
-    rotations: Float[Tensor, "joints 3"]
-    """Axis-angle of each joint in its parent's frame."""
-    translation: Float[Tensor, "3"]
+    shape: Float[np.ndarray, " shape"]
+    log_scale: float
+    log_limb: Float[np.ndarray, " limbs"]
+    R_parent_joint: Float[np.ndarray, "joints 3 3"]
+    """Rotation of each joint in its parent's frame; the root's in the world."""
+    t_root: Float[np.ndarray, "3"]
+    """World position of the root joint."""
 
 
 class ScaledTemplate:
@@ -61,69 +62,165 @@ class ScaledTemplate:
 
     def __init__(self, body: LinearBody) -> None:
         self.body = body
-        self.limb = limb_of_joints(body.joints)
-        self.size = body.shape_size + 1 + len(LIMBS) + 3 * len(body.joints) + 3
+        self.parents = body.parents
+        self.joint_rest = body.joint_template.numpy().astype(np.float64)
+        self.joint_directions = body.joint_directions.numpy().astype(np.float64)
+        J = len(body.joints)
+        self.below = np.eye(J)
+        for j in reversed(range(1, J)):
+            self.below[self.parents[j]] += self.below[j]
+        limb = _limb_of_joints(body.joints)
+        self.limb = np.array(limb)
+        self.limb_sum = np.eye(len(LIMBS))[limb]
+        S, G = body.shape_size, len(LIMBS)
+        self.columns = {
+            "shape": slice(0, S),
+            "log_scale": slice(S, S + 1),
+            "log_limb": slice(S + 1, S + 1 + G),
+            "rotations": slice(S + 1 + G, S + 1 + G + 3 * J),
+            "translation": slice(S + 1 + G + 3 * J, S + 4 + G + 3 * J),
+        }
+        self.size = S + 4 + G + 3 * J
 
-    def start(self) -> Float[Tensor, " size"]:
-        return torch.zeros(self.size)
+    def start(self) -> TemplatePose:
+        """The mean body at rest."""
+        J = len(self.parents)
+        return TemplatePose(
+            shape=np.zeros(self.body.shape_size),
+            log_scale=0.0,
+            log_limb=np.zeros(len(LIMBS)),
+            R_parent_joint=np.tile(np.eye(3), (J, 1, 1)),
+            t_root=self.joint_rest[0].copy(),
+        )
 
-    def split(self, x: Float[Tensor, " size"]) -> Pose:
-        S, G, J = self.body.shape_size, len(LIMBS), len(self.body.joints)
-        shape, log_scale, log_limb, rotations, translation = x.split([S, 1, G, 3 * J, 3])
-        return Pose(shape, log_scale[0], log_limb, rotations.view(J, 3), translation)
+    def rest_joints(self, pose: TemplatePose) -> Float[np.ndarray, "joints 3"]:
+        return self.joint_rest + np.einsum("b,bjd->jd", pose.shape, self.joint_directions)
 
     def joint_transforms(
-        self, pose: Pose
-    ) -> tuple[Float[Tensor, "joints 3 3"], Float[Tensor, "joints 3"], Float[Tensor, " joints"]]:
+        self, pose: TemplatePose
+    ) -> tuple[
+        Float[np.ndarray, "joints 3 3"], Float[np.ndarray, "joints 3"], Float[np.ndarray, " joints"]
+    ]:
         """World rotation, position and scale of every joint."""
-        joints = self.body.rest_joints(pose.shape)
-        scale = torch.exp(pose.log_scale + pose.log_limb[self.limb])
-        local = matrix_from_axis_angle(pose.rotations)
-        Rs: list[Tensor] = []
-        ts: list[Tensor] = []
-        for j, p in enumerate(self.body.parents):
-            if p < 0:
-                Rs.append(local[j])
-                ts.append(joints[j] + pose.translation)
-            else:
-                Rs.append(Rs[p] @ local[j])
-                ts.append(ts[p] + scale[p] * (Rs[p] @ (joints[j] - joints[p])))
-        return torch.stack(Rs), torch.stack(ts), scale
+        joints = self.rest_joints(pose)
+        scale = np.exp(pose.log_scale + pose.log_limb[self.limb])
+        R = pose.R_parent_joint.copy()
+        t = np.empty_like(joints)
+        t[0] = pose.t_root
+        for j, p in enumerate(self.parents):
+            if p >= 0:
+                R[j] = R[p] @ R[j]
+                t[j] = t[p] + scale[p] * (R[p] @ (joints[j] - joints[p]))
+        return R, t, scale
 
-    def place(self, points: TemplatePoints, pose: Pose) -> Float[Tensor, "points 3"]:
+    def place(
+        self, points: TemplatePoints, pose: TemplatePose
+    ) -> Float[np.ndarray, "points 3"]:
         """World positions of the points (linear blend skinning of scaled rotations)."""
         R, t, scale = self.joint_transforms(pose)
-        joints = self.body.rest_joints(pose.shape)
         sR = scale[:, None, None] * R
-        A = torch.cat([sR, (t - (sR @ joints[..., None])[..., 0])[..., None]], -1)
-        blend = (points.weights @ A.flatten(1)).unflatten(-1, (3, 4))
-        rest = points.rest + torch.einsum("b,bpd->pd", pose.shape, points.directions)
-        return (blend[..., :3] @ rest[..., None])[..., 0] + blend[..., 3]
+        offset = t - np.einsum("jab,jb->ja", sR, self.rest_joints(pose))
+        blend = (points.weights @ np.concatenate([sR, offset[..., None]], -1).reshape(-1, 12))
+        blend = blend.reshape(-1, 3, 4)
+        rest = points.rest + np.tensordot(pose.shape, points.directions, 1)
+        return np.einsum("pab,pb->pa", blend[..., :3], rest) + blend[..., 3]
+
+    def jacobian(
+        self, points: TemplatePoints, pose: TemplatePose
+    ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3 unknowns"]]:
+        """Positions and their derivatives by every unknown, in the order of `columns`.
+
+        A small rotation w of joint j, in world axes, moves a point by w x (X - W t_j), where X
+        and W sum its weighted positions and its weights over j and all joints below. Scaling
+        joint j moves its own surface away from it, and all that hangs from a child c by
+        (t_c - t_j).
+        """
+        R, t, scale = self.joint_transforms(pose)
+        joints, w = self.rest_joints(pose), points.weights
+        sR = scale[:, None, None] * R
+        rest = points.rest + np.tensordot(pose.shape, points.directions, 1)
+        x = (rest @ sR.transpose(0, 2, 1)).transpose(1, 0, 2) + (
+            t - np.einsum("jab,jb->ja", sR, joints)
+        )
+        wx = w[..., None] * x
+        position = wx.sum(1)
+        hanging = w @ self.below.T
+
+        J = np.empty((len(w), 3, self.size))
+        blend = (w @ sR.reshape(-1, 9)).reshape(-1, 3, 3)
+        dt = np.zeros_like(self.joint_directions)
+        for j, p in enumerate(self.parents):
+            if p >= 0:
+                way = self.joint_directions[:, j] - self.joint_directions[:, p]
+                dt[:, j] = dt[:, p] + way @ sR[p].T
+        dt -= (sR @ self.joint_directions[..., None])[..., 0]
+        J[..., self.columns["shape"]] = (
+            blend @ points.directions.transpose(1, 2, 0)
+            + (w @ dt.transpose(1, 0, 2).reshape(len(joints), -1))
+            .reshape(len(w), len(dt), 3)
+            .transpose(0, 2, 1)
+        )
+
+        arm = (self.below @ wx) - hanging[..., None] * t
+        J[..., self.columns["rotations"]] = (
+            -skew(arm).transpose(0, 2, 1, 3).reshape(len(w), 3, -1)
+        )
+
+        by_scale = wx - w[..., None] * t
+        for c, p in enumerate(self.parents):
+            if p >= 0:
+                by_scale[:, p] += hanging[:, c, None] * (t[c] - t[p])
+        J[..., self.columns["log_limb"]] = by_scale.transpose(0, 2, 1) @ self.limb_sum
+        J[..., self.columns["log_scale"]] = by_scale.sum(1)[..., None]
+        J[..., self.columns["translation"]] = np.eye(3)
+        return position, J
+
+    def moved(self, pose: TemplatePose, step: Float[np.ndarray, " unknowns"]) -> TemplatePose:
+        """The pose after a step in the unknowns of `jacobian`."""
+        R, _, _ = self.joint_transforms(pose)
+        c = self.columns
+        w = step[c["rotations"]].reshape(-1, 3)
+        above = np.stack([np.eye(3), *(R[p] for p in self.parents[1:])])
+        # In its parent's frame a world rotation w of the joint is turned back by the parent.
+        local = np.einsum("jba,jb->ja", above, w)
+        return TemplatePose(
+            shape=pose.shape + step[c["shape"]],
+            log_scale=pose.log_scale + float(step[c["log_scale"]][0]),
+            log_limb=pose.log_limb + step[c["log_limb"]],
+            R_parent_joint=Rotation.from_rotvec(local).as_matrix() @ pose.R_parent_joint,
+            t_root=pose.t_root + step[c["translation"]],
+        )
 
     def vertices(self, ids: Int[np.ndarray, " points"] | None = None) -> TemplatePoints:
         """Some or all vertices of the surface."""
         body = self.body
         ids = np.arange(len(body.template)) if ids is None else ids
-        weights = torch.zeros(len(ids), len(body.joints))
-        weights.scatter_add_(
-            1,
-            torch.from_numpy(body.weight_indices[ids].astype(np.int64)),
-            torch.from_numpy(body.weights[ids].astype(np.float32)),
+        weights = np.zeros((len(ids), len(body.joints)))
+        np.add.at(
+            weights, (np.arange(len(ids))[:, None], body.weight_indices[ids]), body.weights[ids]
         )
-        return TemplatePoints(body.template[ids], body.directions[:, ids], weights)
+        return TemplatePoints(self._template[ids], self._directions[:, ids], weights)
+
+    @cached_property
+    def _template(self) -> Float[np.ndarray, "verts 3"]:
+        return self.body.template.numpy().astype(np.float64)
+
+    @cached_property
+    def _directions(self) -> Float[np.ndarray, "shape verts 3"]:
+        return self.body.directions.numpy().astype(np.float64)
 
     def named(self, names: tuple[str, ...]) -> TemplatePoints:
         """Key-points by their names."""
         A = self.body.regressor[[self.body.regressed.index(n) for n in names]]
         used = np.unique(A.indices)
         at = self.vertices(used)
-        M = torch.from_numpy(A[:, used].toarray().astype(np.float32))
+        M = A[:, used].toarray().astype(np.float64)
         return TemplatePoints(
-            M @ at.rest, torch.einsum("pv,bvd->bpd", M, at.directions), M @ at.weights
+            M @ at.rest, np.einsum("pv,bvd->bpd", M, at.directions), M @ at.weights
         )
 
 
-def limb_of_joints(joints: tuple[str, ...]) -> list[int]:
+def _limb_of_joints(joints: tuple[str, ...]) -> list[int]:
     """Index into `LIMBS` of each joint."""
     limb = {name: i for i, names in enumerate(LIMBS) for name in names}
     result = []
