@@ -104,8 +104,7 @@ def _fitted(video: Iterable[Picture], height: int) -> Iterator[Picture]:
     """Frames at the preview's height; the last one is repeated for ever."""
     picture = None
     for frame in _ahead(video):
-        # Video coding wants even sides.
-        width = max(2, 2 * round(frame.shape[1] * height / frame.shape[0] / 2))
+        width = max(1, round(frame.shape[1] * height / frame.shape[0]))
         picture = resized(frame, width, height)
         yield picture
     if picture is not None:
