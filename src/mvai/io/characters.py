@@ -42,6 +42,8 @@ def read_character(
             2 million vertices, has positions that are not numbers, or shows two people.
     """
     path = Path(path)
+    if up != "auto" and facing.endswith(up):
+        raise MvaiError(f"{path}: up {up} and facing {facing} are the same axis; correct one.")
     kind = path.suffix.lower().lstrip(".")
     if kind == "fbx":
         raise MvaiError(

@@ -56,7 +56,9 @@ def character_from_gltf(gltf: GltfFile, name: str) -> Character:
     return Character(
         name=name,
         parts=tuple(parts),
-        **appearance,
+        materials=appearance["materials"],
+        textures=appearance["textures"],
+        samplers=appearance["samplers"],
         images=tuple(image(gltf, i) for i in range(len(gltf.items("images")))),
         extensions_used=tuple(sorted(_extensions(list(appearance.values())))),
         skin=_skin(nodes, joints, bindings) if joints.nodes and parts else None,

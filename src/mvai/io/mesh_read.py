@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def character_from_mesh(data: bytes, kind: str, load: Loader, where: str, name: 
     """
     import trimesh
 
+    loaded: Any
     try:
         loaded = trimesh.load(io.BytesIO(data), file_type=kind, process=False)
         if isinstance(loaded, trimesh.Scene):

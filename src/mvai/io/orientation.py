@@ -97,41 +97,55 @@ class _Cues:
         side = np.abs(p[:, 0] - np.median(p[:, 0])) / height
         depth = p[:, 2] / height
 
-        def mean(values: np.ndarray, low: float, high: float, default: float = 0.0) -> float:
+        def mean(values: np.ndarray, low: float, high: float) -> float:
             inside = (h >= low) & (h <= high)
-            return float(values[inside].mean()) if inside.sum() > 5 else default
+            return float(values[inside].mean()) if inside.sum() > 5 else 0.0
 
         symmetry = -np.log(self.asymmetry[lateral])
         tall = np.log((p[:, 1].std() + 1e-9) / (p[:, 2].std() + 1e-9))
         # Two legs leave the middle free at the bottom; one head fills it at the top.
         spread = np.log((mean(side, 0, 0.15) + 0.01) / (mean(side, 0.85, 1) + 0.01))
         middle = mean(side < 0.03, 0.85, 1) - mean(side < 0.03, 0, 0.15)
-        feet = _toes(h, depth)
+        # Feet are longer than the shins are deep; the crown is shorter than the head is deep.
+        flare = _depth(h, depth, 0, 0.05) - _depth(h, depth, 0.07, 0.15)
+        taper = _depth(h, depth, 0.85, 0.93) - _depth(h, depth, 0.95, 1)
         return float(
             2.0 * symmetry
             + 1.5 * np.clip(tall, -1, 1)
             + 0.5 * np.clip(spread, -1.5, 1.5)
             + middle
-            + feet
+            + 0.7 * np.clip(flare + taper, -1, 1)
+            + _toes(h, depth)
         )
 
 
+def _depth(h: np.ndarray, depth: np.ndarray, low: float, high: float) -> float:
+    """Logarithm of the spread from front to back in a slab of the body."""
+    inside = depth[(h >= low) & (h <= high)]
+    return float(np.log((inside.std() if len(inside) > 5 else 0.0) + 0.005))
+
+
 def _toes(h: np.ndarray, depth: np.ndarray) -> float:
-    """How far the feet reach forward of the shins, -1 to 1; heights and depths in body heights."""
+    """How clearly the feet reach further forward of the shins than behind them, -1 to 1.
+
+    Heights and depths are in body heights. A cloak or legs without proper feet say little.
+    """
     foot, shin = depth[h < 0.06], depth[(h > 0.08) & (h < 0.2)]
     if len(foot) < 10 or len(shin) < 10:
         return 0.0
-    middle_of_foot = (foot.mean() + (foot.max() + foot.min()) / 2) / 2
-    return float(np.clip((middle_of_foot - shin.mean()) / 0.02, -1, 1))
+    shin_back, shin_front = np.quantile(shin, (0.05, 0.95))
+    reach = (foot.max() - shin_front) - (shin_back - foot.min())
+    is_foot = np.ptp(foot) > 1.2 * np.ptp(shin)
+    return float(np.clip(reach / 0.03, -1, 1)) * (1.0 if is_foot else 0.25)
 
 
 def _mirror_distances(
     points: Float[np.ndarray, "points 3"], axis: int
 ) -> Float[np.ndarray, " points"]:
     """Distance of every point's mirror image from the surface, for the best of three planes."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    tree = cKDTree(points)
+    tree = KDTree(points)
     x = points[:, axis]
     best: np.ndarray | None = None
     for middle in (np.median(x), (x.min() + x.max()) / 2, x.mean()):
@@ -150,7 +164,7 @@ def _prior(u: np.ndarray, f: np.ndarray, usual_up: str, trust: float) -> float:
     score += (0.3 + trust) * float(_text(u) == f"+{usual_up}")
     score += 0.2 * float(_text(u) in ("+y", "+z"))
     usual_facing = {"+y": "+z", "+z": "-y"}.get(_text(u))
-    return score + (0.4 + 0.3 * trust) * float(_text(f) == usual_facing)
+    return score + (0.6 + 0.3 * trust) * float(_text(f) == usual_facing)
 
 
 SIDE = re.compile(r"(?i)(?:(left|right)|(?<![a-z])([lr])(?![a-z]))")
