@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -257,7 +258,8 @@ def test_rig_is_read_back(tmp_path: Path, character: Character):
     np.testing.assert_allclose(new.T_world_joint[where], old.T_world_joint, atol=1e-6)
     dense = np.zeros((2, len(old.weights), 6))
     for table, skin in zip(dense, (old, new), strict=True):
-        np.put_along_axis(table, skin.weight_indices, skin.weights, axis=1)
+        # Padding names joint 0 with weight 0, so weights are added, not put.
+        np.add.at(table, (np.arange(len(table))[:, None], skin.weight_indices), skin.weights)
     np.testing.assert_allclose(dense[1][:, where], dense[0], atol=1e-6)
     parents = [new.parents[w] for w in where]
     assert [where.index(p) if p >= 0 else -1 for p in parents] == list(old.parents)
@@ -427,6 +429,24 @@ def test_rigid_parts_follow_the_joint_above_and_scale_leaves_the_rig(tmp_path: P
     np.testing.assert_allclose(skin.T_world_joint[1, :3, 3], [0, 1, 0])
     first = [p.name for p in character.parts].index("hat") * 3
     np.testing.assert_array_equal(skin.weight_indices[first : first + 3, 0], 1)
+
+
+def test_buffer_inside_the_json(tmp_path: Path):
+    v = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    accessor = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}
+    tree = {
+        "accessors": [accessor],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "nodes": [{"mesh": 0}],
+    }
+    path = gltf_of([v], tree, tmp_path)
+    inline = base64.b64encode((tmp_path / "data file.bin").read_bytes()).decode()
+    uri = f"data:application/octet-stream;base64,{inline}"
+    whole = json.loads(path.read_text()) | {"buffers": [{"uri": uri, "byteLength": v.nbytes}]}
+    path.write_text(json.dumps(whole))
+    (tmp_path / "data file.bin").unlink()
+    character = read_character(path, up="y", facing="+z", unit=1.0)
+    np.testing.assert_array_equal(character.mesh.vertices, v)
 
 
 @pytest.mark.parametrize(
