@@ -24,7 +24,7 @@ TWIST = 0.02
 SWAPPED = 0.001
 """Cost a frame of not believing the detector; decides what motion cannot."""
 FACING = 0.01
-"""Cost a frame of shoulders in back-view order while the face is seen."""
+"""Cost a frame of the order of the shoulders contradicting whether the face is seen."""
 LONGEST_GAP_S = 0.3
 """Across longer gaps the movement says nothing."""
 FURTHEST = 1.0
@@ -157,7 +157,9 @@ def _facing_cost(
 ) -> Float[np.ndarray, "seen 2"]:
     """Cost of leaving (column 0) or exchanging (column 1) the sides of the upper body.
 
-    A person who shows the face has the left shoulder on the right of the image.
+    A person who shows the face has the left shoulder on the right of the image. Not seeing a face
+    proves no back view, since faces may be hidden; but where the detector says back view, it
+    outvotes the odd face found in hair.
     """
     face = [i for i, n in enumerate(keypoints.names) if n.startswith("face_")]
     cost = np.zeros((len(frames), 2))
@@ -169,5 +171,6 @@ def _facing_cost(
     # Near profile the order of the shoulders says nothing.
     wide = 0.4 * _torso_length(keypoints, keypoints.xy_px[frames])
     cost[shown & (across < -wide), 0] = FACING
+    cost[~shown & (across < -wide), 1] = FACING
     cost[shown & (across > wide), 1] = FACING
     return cost

@@ -50,6 +50,15 @@ FACE_MESH_INDEX = (
 )  # fmt: skip
 """Vertex of the 468-point face mesh at each of the 51 iBUG points, in `FACE_KEYPOINTS` order."""
 
+FACE_ON_BODY = {
+    "nose": "face_nose_bridge_3",
+    "right_eye_outer": "face_eye_right_0",
+    "left_eye_outer": "face_eye_left_3",
+    "mouth_right": "face_lip_outer_0",
+    "mouth_left": "face_lip_outer_6",
+}
+"""Body landmarks that are also points of the face mesh."""
+
 LONGEST_PX = 960
 """Frames are scaled down to this: the networks see crops of 256 pixels."""
 WARM_UP = 6
@@ -69,6 +78,8 @@ class MediapipeHolistic:
         self, video: Video, progress: Callable[[int, int | None], None] | None = None
     ) -> Keypoints:
         """See `mvai.detect.Detector`."""
+        progress = progress or (lambda done, total: None)
+        progress(0, video.frames)
         small = video.fitted(LONGEST_PX)
         with static_pose() as find:
             people = find_people(small, find)
@@ -76,9 +87,7 @@ class MediapipeHolistic:
         if people or self.person:
             target = chosen(people, self.person, video.path)
         others = tuple(t for t in people if t is not target)
-        points, sightings = follow(
-            small, Spotlight(target, others, video.fps), progress or (lambda done, total: None)
-        )
+        points, sightings = follow(small, Spotlight(target, others, video.fps), progress)
         present = _frames_of(target, sightings, video.fps)
         points[..., :2] *= video.width, video.height
         keypoints = Keypoints(
@@ -210,20 +219,39 @@ def points_from(result, width: int, height: int) -> Float[np.ndarray, "126 6"]:
         ("left", result.left_hand_landmarks, LEFT_HAND),
         ("right", result.right_hand_landmarks, RIGHT_HAND),
     ):
-        if landmarks is not None:
-            hand = _array(landmarks.landmark)
-            wrist = NAMES.index(f"{side}_wrist")
+        if landmarks is None:
+            continue
+        hand = _array(landmarks.landmark)
+        wrist = NAMES.index(f"{side}_wrist")
+        if _agree(hand[:1, :2], body[wrist : wrist + 1, :2], hand[:, :2], size[:2]):
             points[span, :2] = hand[:, :2]
             points[span, 2:5] = world_m[wrist] + (hand - hand[0]) * size * m_per_px
             points[span, 5] = points[wrist, 5]
     if result.face_landmarks is not None:
         face = _array(result.face_landmarks.landmark)[list(FACE_MESH_INDEX)]
-        points[FACE, :2] = face[:, :2]
-        points[FACE, 5] = points[NAMES.index("nose"), 5]
+        on_body = body[[NAMES.index(n) for n in FACE_ON_BODY], :2]
+        on_mesh = face[[FACE_KEYPOINTS.index(n) for n in FACE_ON_BODY.values()], :2]
+        if _agree(on_mesh, on_body, face[:, :2], size[:2]):
+            points[FACE, :2] = face[:, :2]
+            points[FACE, 5] = points[NAMES.index("nose"), 5]
     outside = ((points[:, :2] < -0.02) | (points[:, :2] > 1.02)).any(axis=1)
     points[outside, :2] = np.nan
     points[outside, 5] = 0.0
     return points
+
+
+def _agree(
+    own: Float[np.ndarray, "points 2"],
+    on_body: Float[np.ndarray, "points 2"],
+    part: Float[np.ndarray, "all 2"],
+    size_px: Float[np.ndarray, "2"],
+) -> bool:
+    """Whether a hand or face lies where the body has it, to within half its own size.
+
+    In back views the face network sees faces in hair and on shoulders.
+    """
+    off_px = np.linalg.norm((own - on_body) * size_px, axis=1).mean()
+    return bool(off_px < 0.5 * (np.ptp(part, axis=0) * size_px).max())
 
 
 def _array(landmarks) -> Float[np.ndarray, "points 3"]:

@@ -1,0 +1,235 @@
+"""Decoding of video files with FFmpeg: frames upright, with square pixels, at a constant rate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mvai.types import MvaiError
+
+if TYPE_CHECKING:
+    import av
+    import av.container
+    import av.video
+
+log = logging.getLogger(__name__)
+
+Frame = UInt8[np.ndarray, "height width 3"]
+
+NOT_VIDEO = {"tty", "concat", "hls", "ass", "srt", "webvtt", "lrc", "ffmetadata"}
+"""FFmpeg formats that are refused: text drawn as pictures, and lists that name other files."""
+
+MAX_STRETCH = 10
+"""Time stamps that would turn every frame into more than this many are held to be broken."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How time stamps become a constant rate."""
+
+    fps: float
+    frames: int
+    constant: bool
+    """True when the frames are evenly spaced already and pass through one for one."""
+
+
+@contextlib.contextmanager
+def opened(
+    path: Path,
+) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """Opens `path` and its first video stream."""
+    import av
+    import av.error
+
+    try:
+        # The "file:" prefix and the protocol list keep a file from sending FFmpeg elsewhere.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise MvaiError(f"{path}: not allowed to read this file; check its rights.") from error
+        raise MvaiError(
+            f"{path}: this is not a video FFmpeg can read, or it is cut off; "
+            "re-encode or copy it again."
+        ) from error
+    with container:
+        if set(container.format.name.split(",")) & NOT_VIDEO:
+            raise MvaiError(f"{path}: this is not a video; give a video file.")
+        # A cover picture of a music file is a video stream of one still image.
+        streams = [s for s in container.streams.video if not _is_cover(s)]
+        if not streams:
+            kind = "only sound" if container.streams.audio else "no video stream"
+            raise MvaiError(f"{path}: the file has {kind}; give a file with moving pictures.")
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+def _is_cover(stream: av.video.stream.VideoStream) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def packet_times(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> tuple[np.ndarray, bool]:
+    """Presentation times (seconds, sorted) of all frames, read without decoding.
+
+    Returns:
+        The times, NaN for packets without one, and whether reading broke off.
+    """
+    import av.error
+
+    times: list[float] = []
+    damaged = False
+    try:
+        for packet in container.demux(stream):
+            if packet.size and not packet.is_discard:
+                pts, unit = packet.pts, packet.time_base
+                times.append(np.nan if pts is None or unit is None else float(pts * unit))
+    except av.error.FFmpegError:
+        damaged = True
+    return np.sort(np.array(times)), damaged
+
+
+def timing_of(times_s: np.ndarray, fallback_fps: float, path: Path) -> Timing:
+    """The constant rate for frames shown at `times_s`.
+
+    Evenly spaced frames, up to half an interval of jitter, pass through at their mean rate.
+    Others are resampled at the median rate, that is, the rate the camera held most of the time.
+    """
+    n = len(times_s)
+    fallback = Timing(fallback_fps, max(n, 1), constant=True)
+    if n < 2 or np.isnan(times_s).any() or times_s[-1] <= times_s[0]:
+        return fallback
+    mean_s = (times_s[-1] - times_s[0]) / (n - 1)
+    grid = times_s[0] + mean_s * np.arange(n)
+    if np.abs(times_s - grid).max() < mean_s / 2:
+        fps = 1 / mean_s
+        # Containers round times to milliseconds; the declared rate is the truer one.
+        return Timing(fallback_fps if abs(fps / fallback_fps - 1) < 5e-3 else fps, n, True)
+    steps = np.diff(times_s)
+    fps = float(1 / np.median(steps[steps > 0]))
+    count = int((times_s[-1] - times_s[0]) * fps + 0.5) + 1
+    if count > MAX_STRETCH * n + 100:
+        log.warning("%s: the time stamps are broken; frames are taken as evenly spaced.", path)
+        return Timing(fps, n, constant=True)
+    return Timing(fps, count, constant=False)
+
+
+def decoded_frames(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    errors: list[Exception],
+) -> Iterator[av.VideoFrame]:
+    """Frames in order; packets that cannot be decoded are skipped and noted in `errors`."""
+    import av
+    import av.error
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            decoded = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            errors.append(error)
+            # A demuxer that has failed keeps failing; a generator that raised is exhausted.
+            continue
+        for frame in decoded:
+            if isinstance(frame, av.VideoFrame):
+                yield frame
+
+
+def iterate_file(
+    path: Path, timing: Timing, width: int, height: int, start: int, step: int
+) -> Iterator[Frame]:
+    errors: list[Exception] = []
+    done = 0
+    with opened(path) as (container, stream):
+        decoded = decoded_frames(container, stream, errors)
+        picked = decoded if timing.constant else _resample(decoded, timing.fps)
+        last: av.VideoFrame | None = None
+        image = np.empty(0, np.uint8)
+        for frame in picked:
+            done += 1
+            if done <= start or (done - 1 - start) % step:
+                continue
+            if frame is not last:
+                image, last = _upright(frame, width, height), frame
+            yield image
+    if errors:
+        log.warning("%s: the file is damaged; %d of %d frames could be decoded.",
+                    path, done, timing.frames)  # fmt: skip
+
+
+def _resample(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoFrame]:
+    """For every tick of a clock at `fps`, the frame nearest in time."""
+    previous: tuple[float, av.VideoFrame] | None = None
+    start = 0.0
+    tick = 0
+    for frame in frames:
+        if frame.time is None:
+            continue
+        if previous is None:
+            start = frame.time
+        else:
+            middle = (previous[0] + frame.time) / 2 - start
+            while tick / fps < middle:
+                yield previous[1]
+                tick += 1
+        previous = frame.time, frame
+    if previous is not None:
+        while tick / fps <= previous[0] - start + 0.5 / fps - 1e-9:
+            yield previous[1]
+            tick += 1
+
+
+def shown_size(frame: av.VideoFrame, max_height_px: int | None) -> tuple[int, int]:
+    """Width and height after rotation, in square pixels, scaled to `max_height_px`."""
+    aspect = float(getattr(frame, "sample_aspect_ratio", None) or 1)
+    width, height = frame.width * aspect, float(frame.height)
+    if _turn(frame)[0]:
+        width, height = height, width
+    scale = min(1.0, max_height_px / height) if max_height_px else 1.0
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """(transpose, flip left-right, flip up-down) that make a frame upright.
+
+    The display matrix maps stored (x, y) to shown (a x + c y, b x + d y), in 16.16 fixed point;
+    anything but quarter turns and mirrors is rounded to the nearest of them.
+    """
+    from av.sidedata.sidedata import Type
+
+    side_data: list[Any] = list(frame.side_data)  # Its stubs say str.
+    matrix = [bytes(s) for s in side_data if s.type == Type.DISPLAYMATRIX]
+    if not matrix:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(matrix[0], np.int32)[:5].astype(float)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _upright(frame: av.VideoFrame, width: int, height: int) -> Frame:
+    transpose, flip_x, flip_y = _turn(frame)
+    stored = (height, width) if transpose else (width, height)
+    image = frame.to_ndarray(format="rgb24", width=stored[0], height=stored[1])
+    if transpose:
+        image = image.swapaxes(0, 1)
+    if flip_x:
+        image = image[:, ::-1]
+    if flip_y:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
