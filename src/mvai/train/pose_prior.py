@@ -8,7 +8,7 @@ joint positions seen from the front (no depth), and the mean 3D joint error is c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvai.body.anny import anny_body
-from mvai.body.model import LinearBody
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.io.atomic import written_whole
 from mvai.nets.pose_prior import GaussianMixture, PoseVae, axis_angle_from_matrix
+from mvai.train.pose_completion import BodyChain, completion_errors_mm, with_root
 from mvai.train.poses import PoseClip, poses_in_folder
 from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, mirrored
@@ -40,12 +40,12 @@ class PosePriorSettings:
     components: int = 8
     covariance_floor: float = 2e-3
     """Added to the diagonal of every covariance (rad^2)."""
-    mixture_steps: int = 60
+    mixture_steps: int = 40
     latent: int = 32
     width: int = 256
     dropout: float = 0.1
-    vae_steps: int = 6000
-    batch: int = 256
+    vae_steps: int = 4000
+    batch: int = 128
     learning_rate: float = 1e-3
     kl_weight: float = 5e-3
     noise_rad: float = 0.05
@@ -84,7 +84,14 @@ def fit_mixture(
     from scipy.cluster.vq import kmeans2
 
     model = GaussianMixture(settings.components, x.shape[1])
-    _, label = kmeans2(x, settings.components, minit="++", seed=settings.seed, iter=30)
+    # scipy is renaming `seed` to `rng`; every release that is allowed here takes `seed`.
+    _, label = kmeans2(
+        x,
+        settings.components,
+        iter=30,
+        minit="++",
+        seed=settings.seed,  # pyright: ignore
+    )
     share = np.eye(settings.components)[label]
     data = torch.from_numpy(x.astype(np.float32))
     for step in range(settings.mixture_steps):
@@ -106,32 +113,6 @@ def fit_mixture(
 # --- Variational auto-encoder -------------------------------------------------------------------
 
 
-class BodyChain:
-    """Positions of the joints (hands' middle knuckles among them) of the mean body."""
-
-    def __init__(self, body: LinearBody) -> None:
-        self.body = body
-        self.rest = body.joint_template[None]
-        self.columns = [body.joint(n) for n in BODY_JOINTS]
-        extra = ("LeftHandMiddle1", "RightHandMiddle1")
-        self.shown = [*self.columns, *(body.joint(n) for n in extra)]
-
-    def __call__(self, rotations: Float[Tensor, "n 22 3 3"]) -> Float[Tensor, "n points 3"]:
-        n = len(rotations)
-        R = torch.eye(3).expand(n, len(self.body.joints), 3, 3)
-        R = R.index_copy(1, torch.tensor(self.columns), rotations)
-        t = self.body.forward_kinematics(self.rest, R, torch.zeros(n, 3))[1]
-        return t[:, self.shown] - t[:, :1]
-
-
-def with_root(
-    body_rotations: Float[Tensor, "n 21 3 3"], root: Float[Tensor, "n 3 3"] | None = None
-) -> Float[Tensor, "n 22 3 3"]:
-    if root is None:
-        root = torch.eye(3).expand(len(body_rotations), 3, 3)
-    return torch.cat([root[:, None], body_rotations], 1)
-
-
 def geodesic(A: Float[Tensor, "*b 3 3"], B: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
     """Angle between rotations (radians)."""
     return axis_angle_from_matrix(A.transpose(-1, -2) @ B).norm(dim=-1)
@@ -146,7 +127,7 @@ def train_vae(
 ) -> PoseVae:
     """Minimise chordal rotation loss + joint position loss + KL, Adam with cosine decay.
 
-    A checkpoint is kept every 1000 steps and used when it was made with the same settings.
+    A checkpoint is kept every 500 steps and used when it was made with the same settings.
     """
     torch.manual_seed(settings.seed)
     model = PoseVae(settings.latent, settings.width, settings.dropout)
@@ -179,7 +160,7 @@ def train_vae(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if (step + 1) % 1000 == 0:
+        if (step + 1) % 500 == 0:
             with written_whole(checkpoint) as temporary:
                 torch.save(
                     {
@@ -191,106 +172,6 @@ def train_vae(
                 )  # fmt: skip
         report((step + 1) / settings.vae_steps)
     return model.eval().requires_grad_(False)
-
-
-# --- The common test ----------------------------------------------------------------------------
-
-NOISE_M = 0.010
-"""Noise of the observed coordinates in the common test."""
-Prior = GaussianMixture | PoseVae | None
-
-
-def seen_from_the_front(
-    poses: Float[Tensor, "n 21 3"], chain: BodyChain, seed: int
-) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n points 2"], Float[Tensor, "n points 3"]]:
-    """Root rotations (any heading), noisy x and y of the joints, true 3D joints (metres)."""
-    generator = torch.Generator().manual_seed(seed)
-    heading = torch.rand(len(poses), generator=generator) * 2 * torch.pi
-    zero = torch.zeros_like(heading)
-    root = matrix_from_axis_angle(torch.stack([zero, heading, zero], -1))
-    true = chain(with_root(matrix_from_axis_angle(poses), root))
-    noise = torch.randn(true[..., :2].shape, generator=generator)
-    return root, true[..., :2] + NOISE_M * noise, true
-
-
-def fit_observed(
-    prior: Prior,
-    weight: float,
-    start: Float[Tensor, "21 3"],
-    root: Float[Tensor, "n 3 3"],
-    seen: Float[Tensor, "n points 2"],
-    chain: BodyChain,
-    steps: int = 300,
-) -> Float[Tensor, "n points 3"]:
-    """3D joints of the poses that explain the seen coordinates under a prior (None: plain L2).
-
-    Minimises sum |xy - seen|^2 / (2 sigma^2) + weight * energy by Adam. The heading is given.
-    """
-    n = len(seen)
-    if isinstance(prior, PoseVae):
-        free = torch.zeros(n, prior.latent, requires_grad=True)
-    else:
-        free = start.expand(n, -1, -1).clone().requires_grad_(True)
-
-    def rotations() -> Tensor:
-        return prior.decode(free) if isinstance(prior, PoseVae) else matrix_from_axis_angle(free)
-
-    optimiser = torch.optim.Adam([free], 0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, 1e-3)
-    for _ in range(steps):
-        R = rotations()
-        data = ((chain(with_root(R, root))[..., :2] - seen) ** 2).sum((-1, -2)) / (2 * NOISE_M**2)
-        if isinstance(prior, GaussianMixture):
-            energy = prior.energy(R)
-        else:
-            away = free if isinstance(prior, PoseVae) else free - start
-            energy = 0.5 * away.flatten(1).square().sum(-1)
-        optimiser.zero_grad()
-        (data + weight * energy).sum().backward()
-        optimiser.step()
-        schedule.step()
-    with torch.no_grad():
-        return chain(with_root(rotations(), root))
-
-
-WEIGHT_GRID: Mapping[str, tuple[float, ...]] = {
-    "plain L2": (1.0, 5.0, 25.0),
-    "Gaussian mixture": (0.3, 1.0, 3.0, 10.0),
-    "VAE": (0.3, 1.0, 3.0, 10.0),
-}
-"""Prior weights tried on training poses; the best is used on held-out ones."""
-
-
-def completion_errors_mm(
-    priors: Mapping[str, Prior],
-    train: Float[Tensor, "n 21 3"],
-    held_out: Float[Tensor, "m 21 3"],
-    chain: BodyChain,
-    report: Callable[[float], None],
-    count: int = 256,
-) -> dict[str, dict[str, float]]:
-    """Mean 3D joint error (mm) on held-out poses for every prior at its best weight."""
-    start = train.mean(0)
-
-    def sample(poses: Tensor) -> Tensor:
-        return poses[torch.linspace(0, len(poses) - 1, count).round().long()]
-
-    tuning, test = sample(train), sample(held_out)
-    results: dict[str, dict[str, float]] = {}
-    for i, (name, prior) in enumerate(priors.items()):
-
-        def error(poses: Tensor, weight: float, seed: int, prior: Prior = prior) -> float:
-            root, seen, true = seen_from_the_front(poses, chain, seed)
-            found = fit_observed(prior, weight, start, root, seen, chain)
-            return 1000 * float((found - true).norm(dim=-1).mean())
-
-        tuned = {w: error(tuning, w, 1) for w in WEIGHT_GRID[name]}
-        best = min(tuned, key=lambda w: tuned[w])
-        results[name] = {
-            "weight": best, "training_mm": tuned[best], "held_out_mm": error(test, best, 2),
-        }  # fmt: skip
-        report((i + 1) / len(priors))
-    return results
 
 
 # --- The whole run ------------------------------------------------------------------------------
