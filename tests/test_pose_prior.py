@@ -149,6 +149,13 @@ def test_folder_is_cached_and_unknown_skeletons_refused(tmp_path: Path) -> None:
         list(poses_in_folder(data, anny_body(), cache))
 
 
+def test_bones_without_length_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flat.bvh"
+    path.write_text(bvh_text({}).replace("OFFSET 28 0 0", "OFFSET 0 0 0"))
+    with pytest.raises(MvaiError, match=r"flat\.bvh: the bone at LeftArm has no length"):
+        poses_from_bvh(path, anny_body())
+
+
 def test_mirror_is_an_involution_that_mirrors_joints() -> None:
     rng = np.random.default_rng(0)
     pose = rng.normal(0, 0.5, (3, 22, 3)).astype(np.float32)

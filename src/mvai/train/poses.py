@@ -144,7 +144,12 @@ def rotations_like(
             theirs = C.T @ (rest[index[tip]] - rest[index[joint]])
             if np.linalg.norm(theirs) < 1e-3 * np.ptp(rest):
                 # A foot without a toe joint: its End Site says where it points.
-                theirs = C.T @ clip.end_sites[index[joint]]
+                theirs = C.T @ clip.end_sites.get(index[joint], np.zeros(3))
+            if np.linalg.norm(theirs) < 1e-6 * np.ptp(rest):
+                raise MvaiError(
+                    f"the bone at {clip.names[index[joint]]} has no length, so it points nowhere; "
+                    f"give the joint below it an offset."
+                )
             swing[joint] = smallest_rotation(above @ (ours[tip] - ours[joint]), theirs) @ above
             if joint.endswith("Hand"):
                 side = joint.removesuffix("Hand")
@@ -274,15 +279,15 @@ def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
     frames) is at y = 0.
 
     Raises:
-        MvaiError: the file is no BVH file, or its skeleton is of no known kind.
+        MvaiError: the file is no BVH file, or its skeleton is of no known kind or lacks a bone.
     """
     clip = read_bvh(path)
+    ours, parents = _ours(body)
     try:
         index = source_joints(clip)
+        R = rotations_like(clip, index, body)
     except MvaiError as error:
         raise MvaiError(f"{path}: {error}") from error
-    ours, parents = _ours(body)
-    R = rotations_like(clip, index, body)
     for side in ("Left", "Right"):
         _align_elbow(R, ours, side)
         axis = ours[f"{side}Hand"] - ours[f"{side}ForeArm"]
