@@ -47,8 +47,8 @@ class PosePriorSettings:
     vae_steps: int = 4000
     batch: int = 128
     learning_rate: float = 1e-3
-    kl_weight: float = 5e-3
-    noise_rad: float = 0.05
+    kl_weight: float = 1e-3
+    noise_rad: float = 0.1
     """Standard deviation of the rotation noise added to each joint in training."""
     seed: int = 0
 
