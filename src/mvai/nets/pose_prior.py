@@ -83,11 +83,25 @@ class GaussianMixture(nn.Module):
 
     def energy(self, body_rotations: Float[Tensor, "n 21 3 3"]) -> Float[Tensor, " n"]:
         """min_k of the negative log-likelihood; 0 at the mean of the most peaked component."""
-        x = axis_angle_from_matrix(body_rotations).flatten(1)
+        return self.energy_of(axis_angle_from_matrix(body_rotations))
+
+    def energy_of(self, body: Float[Tensor, "n 21 3"]) -> Float[Tensor, " n"]:
+        """`energy` of axis-angle vectors."""
         log_det = self.precision_factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = 0.5 * x.shape[1] * torch.log(torch.tensor(2 * torch.pi)).item()
+        size = self.means.shape[1]
+        constant = 0.5 * size * torch.log(torch.tensor(2 * torch.pi)).item()
         peak = (self.weights.log() + log_det - constant).max()
-        return peak - self.component_log_likelihood(x).amax(-1)
+        return peak - self.component_log_likelihood(body.flatten(1)).amax(-1)
+
+    def quadratic(
+        self, body: Float[Tensor, "n 21 3"]
+    ) -> tuple[Float[Tensor, "n size"], Float[Tensor, "n size size"]]:
+        """Gradient and Hessian of the energy in axis-angle vectors (constant a component)."""
+        x = body.flatten(1)
+        best = self.component_log_likelihood(x).argmax(-1)
+        L = self.precision_factors
+        precision = (L @ L.transpose(1, 2))[best]
+        return torch.einsum("nde,ne->nd", precision, x - self.means[best]), precision
 
     @property
     def mean_pose(self) -> Float[Tensor, "21 3"]:

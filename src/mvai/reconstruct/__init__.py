@@ -1,1 +1,46 @@
-"""reconstruct"""
+"""Reconstruct (the paper's module R): from key-points to a mesh sequence. A method is one file.
+
+`METHODS` names the methods; each is a frozen dataclass with its settings as fields and one
+`reconstruct` method. They are loaded when asked for, since they pull in torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
+
+from mvai.types import Keypoints, MeshSequence, MvaiError
+
+Progress = Callable[[int, int | None], None]
+"""Called with how much is done and how much there is."""
+
+
+class Reconstructor(Protocol):
+    """Finds the body that shows certain key-points."""
+
+    def reconstruct(self, keypoints: Keypoints, progress: Progress | None = None) -> MeshSequence:
+        """A mesh for every frame, in world coordinates, with the camera that sees it.
+
+        Raises:
+            MvaiError: the key-points do not suffice.
+        """
+        ...
+
+
+METHODS = {"smplify-x": "mvai.reconstruct.smplify_x:SmplifyX"}
+"""Method name to the class that implements it."""
+
+
+def method(name: str) -> type:
+    """The reconstructor class called `name`.
+
+    Raises:
+        MvaiError: there is no such method.
+    """
+    if name not in METHODS:
+        raise MvaiError(
+            f"{name}: no such reconstruction method; choose one of {', '.join(METHODS)}."
+        )
+    module, cls = METHODS[name].split(":")
+    return getattr(import_module(module), cls)

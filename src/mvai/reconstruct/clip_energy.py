@@ -7,29 +7,15 @@ of what it weighs. Robust terms enter the system by iteratively reweighted least
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.collision import Spheres
 from mvai.reconstruct.energy import gmof, project
 from mvai.reconstruct.kinematics import Linearised
-
-
-class QuadraticPrior(Protocol):
-    """A pose prior that Gauss-Newton can use."""
-
-    def energy(self, body: Float[Tensor, "frames 21 3"]) -> Float[Tensor, " frames"]:
-        """Negative log-likelihood of axis-angle poses, up to a constant."""
-        ...
-
-    def quadratic(
-        self, body: Float[Tensor, "frames 21 3"]
-    ) -> tuple[Float[Tensor, "frames 63"], Float[Tensor, "frames 63 63"]]:
-        """Its gradient and a positive semi-definite Hessian there."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,8 +42,9 @@ class ClipWeights:
     """Weight of the pose prior."""
     collision_m: float = 0.02
     """Depth to which limbs may sink into one another."""
-    shape: float = 1.0
-    """Shape coefficients (they have unit variance)."""
+    shape: float = 0.35
+    """Shape coefficients: tighter than their unit variance, because what the frames have in common
+    is partly the detector's own bias."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ class ClipEnergy:
 
     observation: Observation
     weights: ClipWeights
-    prior: QuadraticPrior
+    prior: GaussianMixture
     spheres: Spheres
     joints: int
     """How many joints stand before the key-points in the list of points."""
@@ -138,12 +125,10 @@ class ClipEnergy:
         _, landmark2 = self._landmarks(points)
         e = (o.confidence**2 * gmof(pixel2, w.pixel_rho_m)).sum() / (2 * w.pixel_m**2)
         e += (o.confidence_3d**2 * gmof(landmark2, w.landmark_rho_m)).sum() / (2 * w.landmark_m**2)
-        e += w.pose * self.prior.energy(u[:, 6:].unflatten(1, (21, 3))).sum()
+        e += w.pose * self.prior.energy_of(u[:, 6:].unflatten(1, (21, 3))).sum()
         e += 0.5 * w.bend * (self._bend(u) ** 2).sum()
         e += 0.5 * (shape * shape).sum() / w.shape**2
-        e += self.spheres.penetration(points[:, : self.joints]).sum() / (
-            2 * w.collision_m**2
-        )
+        e += self.spheres.penetration(points[:, : self.joints]).sum() / (2 * w.collision_m**2)
         if len(points) > 2:
             a = (points[2:] - 2 * points[1:-1] + points[:-2]) * (o.fps**2 / w.acceleration)
             e += 0.5 * (a * a).sum()
@@ -178,7 +163,10 @@ class ClipEnergy:
 
         seen, seen_s = J[:, self.joints :], Js[:, self.joints :]
         r, squared = self._pixels(points[:, self.joints :])
-        P = _projection_derivative(points[:, self.joints :], o.focal_px) * o.pixel_m[:, None, None, None]
+        P = (
+            _projection_derivative(points[:, self.joints :], o.focal_px)
+            * o.pixel_m[:, None, None, None]
+        )
         weight = o.confidence**2 * _reweight(squared, w.pixel_rho_m) / w.pixel_m**2
         add(
             (P @ seen).flatten(1, 2),
@@ -277,7 +265,6 @@ def _projection_derivative(
     x, y, z = points.unbind(-1)
     d = (-z).clamp(min=0.05)
     o = torch.zeros_like(d)
-    return (
-        focal_px
-        * torch.stack([1 / d, o, x / d**2, o, -1 / d, -y / d**2], -1).unflatten(-1, (2, 3))
+    return focal_px * torch.stack([1 / d, o, x / d**2, o, -1 / d, -y / d**2], -1).unflatten(
+        -1, (2, 3)
     )

@@ -77,9 +77,9 @@ def spheres_of(body: LinearBody) -> Spheres:
     """Place spheres in the mean body; a radius is the median distance of a bone's own skin."""
     joints = body.joint_template.numpy()[[body.joint(n) for n in BODY_JOINTS]]
     vertices = body.template.numpy()
-    strongest = np.take_along_axis(
-        body.weight_indices, body.weights.argmax(1)[:, None], axis=1
-    )[:, 0]
+    strongest = np.take_along_axis(body.weight_indices, body.weights.argmax(1)[:, None], axis=1)[
+        :, 0
+    ]
     start, end, along, radius, bone = [], [], [], [], []
     for b, (first, last) in enumerate(SEGMENTS.items()):
         i, j = BODY_JOINTS.index(first), BODY_JOINTS.index(last)

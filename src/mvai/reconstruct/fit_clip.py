@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mvai.body.model import LinearBody
+from mvai.nets.pose_prior import GaussianMixture
 from mvai.geometry.banded import solve_chain
-from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation, QuadraticPrior
+from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import hinge_axes
 from mvai.reconstruct.initial import (
@@ -57,7 +59,7 @@ class ClipFit:
 def fit_clip(
     body: LinearBody,
     keypoints: Keypoints,
-    prior: QuadraticPrior,
+    prior: GaussianMixture,
     weights: ClipWeights,
     shape_size: int = 10,
     iterations: tuple[int, int] = (8, 16),
@@ -87,8 +89,6 @@ def fit_clip(
         hinge_axes=axes,
         hinge_bends=bends,
     )
-    from scipy.spatial.transform import Rotation
-
     u = torch.zeros(len(R0), 69)
     u[:, :3] = torch.from_numpy(unwrapped(Rotation.from_matrix(R0).as_rotvec())).float()
     u[:, 3:6] = torch.from_numpy(t0).float()

@@ -21,9 +21,7 @@ def default_focal_px(width: int, height: int) -> float:
     return float(np.hypot(width, height))
 
 
-def viewing_rotation(
-    keypoints: Keypoints, focal_px: float
-) -> Float[np.ndarray, "frames 3 3"]:
+def viewing_rotation(keypoints: Keypoints, focal_px: float) -> Float[np.ndarray, "frames 3 3"]:
     """Rotation from the axes a crop-based detector uses to those of the camera (camera axes).
 
     A detector that sees only the crop around a person reports 3D as if the camera looked straight
@@ -46,9 +44,7 @@ def torso_orientation(
 
     Frames without a seen torso take the rotation of the nearest frame that has one.
     """
-    rest = dict(
-        zip(TORSO, body.regress(TORSO, body.template.numpy()[None])[0], strict=True)
-    )
+    rest = dict(zip(TORSO, body.regress(TORSO, body.template.numpy()[None])[0], strict=True))
     model = _frame(*(rest[n] for n in TORSO))
     points = [xyz[:, names.index(n)] for n in TORSO]
     seen = np.isfinite(np.stack(points)).all((0, 2))
@@ -97,9 +93,7 @@ def solve_translation(
     rows = np.stack(
         [np.stack([one, zero, u[..., 0]], -1), np.stack([zero, -one, u[..., 1]], -1)], 2
     )
-    b = np.stack(
-        [-(p[..., 0] + u[..., 0] * p[..., 2]), p[..., 1] - u[..., 1] * p[..., 2]], -1
-    )
+    b = np.stack([-(p[..., 0] + u[..., 0] * p[..., 2]), p[..., 1] - u[..., 1] * p[..., 2]], -1)
     A = np.einsum("fp,fpra,fprb->fab", w, rows, rows)
     y = np.einsum("fp,fpra,fpr->fa", w, rows, b)
     good = (w > 0).sum(1) >= 3

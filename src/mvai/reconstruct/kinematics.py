@@ -99,7 +99,9 @@ class Kinematics:
         R, t = self.body.forward_kinematics(
             rest_joints[None].expand(frames, -1, -1), self.rotations(u), u[:, 3:6]
         )
-        local = (rest + torch.einsum("b,bpd->pd", shape, directions))[:, None] - rest_joints[indices]
+        local = (rest + torch.einsum("b,bpd->pd", shape, directions))[:, None] - rest_joints[
+            indices
+        ]
         by_bone = torch.einsum("fpkab,pkb->fpka", R[:, indices], local) + t[:, indices]
         points = torch.einsum("pk,fpka->fpa", weights, by_bone)
         if not derivatives:

@@ -55,7 +55,9 @@ class Variables:
         root[:, 3:5] = self.t0[:, :2] / self.t0[:, 2:]
         parts = [root, body.reshape(frames, BODY)]
         if self.hands:
-            parts.append(torch.zeros(frames, HAND) if hands is None else hands.reshape(frames, HAND))
+            parts.append(
+                torch.zeros(frames, HAND) if hands is None else hands.reshape(frames, HAND)
+            )
         return torch.cat([shape.reshape(-1), torch.cat(parts, 1).reshape(-1)])[None]
 
     def pose(self, x: Float[Tensor, "1 size"]) -> Pose:

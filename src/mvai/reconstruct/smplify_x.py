@@ -1,0 +1,95 @@
+"""SMPLify-X (Pavlakos et al., CVPR 2019): fit a body model to key-points.
+
+Two settings of one method. `paper` is the original's energy, frame by frame, from 2D key-points
+alone with its five stages of annealing. `default` adds 3D landmarks, one shape for the clip and
+the time axis, and fits all frames together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
+from mvai.reconstruct import Progress
+from mvai.reconstruct.clip_energy import ClipWeights
+from mvai.reconstruct.fit_clip import fit_clip
+from mvai.types import Camera, Keypoints, MeshSequence
+
+BLOCK = 64
+"""Frames skinned at a time, to bound memory."""
+
+
+@dataclass(frozen=True)
+class SmplifyX:
+    """Fit the body model to the key-points of every frame."""
+
+    setting: Literal["default", "paper"] = "default"
+    """default: 2D and 3D landmarks, one shape, all frames together. paper: the original's energy,
+    2D only, frame by frame."""
+    weights: ClipWeights = field(default_factory=ClipWeights)
+    """Terms of the default setting."""
+
+    def reconstruct(self, keypoints: Keypoints, progress: Progress | None = None) -> MeshSequence:
+        """See `mvai.reconstruct.Reconstructor`."""
+        report = progress or (lambda done, total: None)
+        frames = keypoints.frames
+        body = anny_body()
+        prior = load_pose_prior()
+        assert isinstance(prior, GaussianMixture), "the clip fit needs a quadratic prior"
+        threads = torch.get_num_threads()
+        # The matrices are small: a second thread gains nothing, and costs much on a busy machine.
+        torch.set_num_threads(1)
+        try:
+            with torch.no_grad():
+                fit = fit_clip(
+                    body,
+                    keypoints,
+                    prior,
+                    self.weights,
+                    report=lambda share: report(round(0.8 * share * frames), frames),
+                )
+                rotations = fit.kinematics.rotations(fit.u)
+                shape = torch.zeros(body.shape_size)
+                shape[: len(fit.shape)] = fit.shape
+                vertices = surface(body, shape, rotations, fit.u[:, 3:6], report)
+        finally:
+            torch.set_num_threads(threads)
+        report(frames, frames)
+        return MeshSequence(
+            vertices=vertices,
+            faces=body.faces,
+            fps=keypoints.fps,
+            topology=body.topology,
+            camera=Camera.from_focal(fit.focal_px, keypoints.width, keypoints.height),
+            confidence=frame_confidence(keypoints),
+        )
+
+
+def surface(
+    body: LinearBody,
+    shape: torch.Tensor,
+    rotations: torch.Tensor,
+    translation: torch.Tensor,
+    report: Progress,
+) -> Float[np.ndarray, "frames verts 3"]:
+    """Skin all vertices, some frames at a time."""
+    frames = len(rotations)
+    out = np.empty((frames, len(body.template), 3), np.float32)
+    for start in range(0, frames, BLOCK):
+        part = slice(start, start + BLOCK)
+        out[part] = body.vertices(shape[None], rotations[part], translation[part]).numpy()
+        report(round((0.8 + 0.2 * min(1.0, (start + BLOCK) / frames)) * frames), frames)
+    return out
+
+
+def frame_confidence(keypoints: Keypoints) -> Float[np.ndarray, " frames"]:
+    """Mean confidence of the body's key-points; 0 where the person was not seen."""
+    body = [i for i, n in enumerate(keypoints.names) if "hand_" not in n and "face_" not in n]
+    return keypoints.confidence[:, body].mean(1) * keypoints.seen()
