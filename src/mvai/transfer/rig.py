@@ -34,6 +34,8 @@ from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
 ADULT_LEG_M = 0.8
 WORST_FIT = 0.04
 """Largest median distance from the fitted body to the character, as a share of its height."""
+WORST_KEYPOINTS = 0.05
+"""Largest mean distance from the fitted body's key-points to those found, likewise."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,11 @@ def register(
     mesh = character.mesh
     fit = fit_template(body, found, mesh)
     height = float(np.ptp(mesh.vertices[:, 1]))
-    if not fit.surface_error_m < WORST_FIT * height:
+    if fit.keypoint_error_m > WORST_KEYPOINTS * height or fit.surface_error_m > WORST_FIT * height:
         raise MvaiError(
-            f"{character.name}: a human body fits the character badly (median distance "
-            f"{100 * fit.surface_error_m:.0f} cm at {height:.2f} m height); it must be human-shaped, "
-            "in A- or T-pose, facing +Z."
+            f"{character.name}: a human body fits the character badly (joints are "
+            f"{100 * fit.keypoint_error_m:.0f} cm off at {height:.2f} m height); it must be "
+            "human-shaped, in A- or T-pose, facing +Z."
         )
     indices, weights = transfer_weights(body, fit.vertices, mesh)
     skin = Skin(

@@ -20,8 +20,13 @@ from mvai.types.names import mirrored
 ImageDetector = Callable[[UInt8[np.ndarray, "h w 3"]], Keypoints | None]
 """Finds the key-points of the one person in a picture (`Keypoints` of one frame)."""
 
-VIEWS = ((0, 0), (-20, 0), (20, 0), (-40, 5), (40, 5), (-75, 0), (75, 0), (180, 0))
-"""Azimuth and elevation in degrees. The front is seen more often: detectors know it best."""
+VIEWS = ((-70, 0), (-40, 5), (-20, 0), (0, 0), (20, 0), (40, 5), (70, 0), (180, 0))
+"""Azimuth and elevation in degrees. The front is seen more often: detectors know it best.
+Neighbours follow each other, so that a detector that tracks is led from view to view."""
+SIDE_VIEW_DEG = 50
+"""From this azimuth on a view is nearly from the side: left and right overlap in it."""
+ARMS = ("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hand_")
+LEGS = ("hip", "knee", "ankle", "heel", "foot_index")
 SIZE_PX = 640
 BODY_NEEDED = tuple(
     f"{side}_{point}"
@@ -55,16 +60,16 @@ def find_joints(character: Character, detector: ImageDetector) -> FoundJoints:
         (detector(image), camera)
         for image, camera in render_views(mesh, [(float(a), float(e)) for a, e in VIEWS], SIZE_PX)
     ]
-    hits = [(k, c) for k, c in seen if k is not None]
+    hits = [(k, c, a) for (k, c), (a, _) in zip(seen, VIEWS, strict=True) if k is not None]
     if len(hits) < 3:
         raise MvaiError(
             f"{character.name}: no human body was found in the character (seen in {len(hits)} of "
             f"{len(seen)} views); it must be human-shaped, upright and face +Z, in A- or T-pose."
         )
     names = hits[0][0].names
-    xy = np.stack([k.xy_px[0] for k, _ in hits]).astype(np.float64)
-    conf = np.stack([k.confidence[0] for k, _ in hits]).astype(np.float64)
-    xyz, votes = triangulate(xy, conf, [c for _, c in hits], tolerance_px=SIZE_PX / 80)
+    xy = np.stack([_facing_front(k, a) for k, _, a in hits])
+    conf = np.stack([_side_trust(k, a) for k, _, a in hits])
+    xyz, votes = triangulate(xy, conf, [c for _, c, _ in hits], tolerance_px=SIZE_PX / 80)
     confidence = np.clip(votes / 3, 0, 1)
     found = FoundJoints(names, xyz, confidence)
     height = float(np.ptp(mesh.vertices[:, 1]))
@@ -72,6 +77,39 @@ def find_joints(character: Character, detector: ImageDetector) -> FoundJoints:
         found = _symmetric(found)
     _check(character.name, found, height)
     return found
+
+
+def _facing_front(keypoints: Keypoints, azimuth_deg: float) -> Float[np.ndarray, "points 2"]:
+    """Image positions with left and right as they must be for a character that faces +Z.
+
+    A mannequin without a face is taken for its own back view as often as not. Arms and legs are
+    judged apart, each by the sum over all its pairs.
+    """
+    xy = keypoints.xy_px[0].astype(np.float64)
+    if SIDE_VIEW_DEG < abs(azimuth_deg) < 180 - SIDE_VIEW_DEG:
+        return xy
+    right_of_image = np.sign(np.cos(np.radians(azimuth_deg)))
+    names = keypoints.names
+    order = np.array([names.index(mirrored(n)) for n in names])
+    swapped = xy.copy()
+    for limbs in (ARMS, LEGS):
+        mine = [
+            i
+            for i, n in enumerate(names)
+            if n.startswith("left_") and n.removeprefix("left_").startswith(limbs)
+        ]
+        w = keypoints.confidence[0, mine] * keypoints.confidence[0, order[mine]]
+        apart = np.nan_to_num(xy[mine, 0] - xy[order[mine], 0])
+        if right_of_image * (w * apart).sum() < 0:
+            both = np.concatenate([mine, order[mine]])
+            swapped[both] = xy[order[both]]
+    return swapped
+
+
+def _side_trust(keypoints: Keypoints, azimuth_deg: float) -> Float[np.ndarray, " points"]:
+    """Confidence, lowered where one side of the body hides the other."""
+    side = SIDE_VIEW_DEG < abs(azimuth_deg) < 180 - SIDE_VIEW_DEG
+    return keypoints.confidence[0].astype(np.float64) * (0.4 if side else 1.0)
 
 
 def _thinned(vertices: np.ndarray) -> np.ndarray:
