@@ -16,6 +16,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_feet import contacts, corrections, reach, root_share
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
+from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
@@ -69,10 +70,18 @@ def register(
 ) -> Registration:
     """Find the body in the character and give it a skeleton and skin weights.
 
+    A humanoid rig that the character brings is used as it is, unless `config.ignore_rig`; then the
+    detector is not called.
+
     Raises:
         MvaiError: When no human body can be found in it.
     """
+    config = config or RigTransfer()
     body = anny_body()
+    own = None if config.ignore_rig else own_rig(body, character)
+    if own is not None:
+        skeleton, error = own
+        return Registration(character, skeleton, error, float("nan"))
     found = find_joints(character, detector)
     mesh = character.mesh
     fit = fit_template(body, found, mesh)

@@ -1,0 +1,144 @@
+"""Which bone of a humanoid rig is which joint of the body.
+
+Names are cut into words, so that "mixamorig:LeftUpLeg", "thigh_l", "Bip01 L Thigh",
+"CC_Base_L_Thigh" and "UpperLeg.L" all read as a side and a word for the thigh. Limbs are found by
+name; hips, spine, neck and collar bones by their place in the tree between the limbs, because
+rigs differ most in how many of them there are and what they are called.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mvai.types import Skin
+
+LIMB_WORDS = {
+    "UpLeg": ("upleg", "thigh", "upperleg"),
+    "Leg": ("leg", "calf", "shin", "lowerleg", "knee"),
+    "Foot": ("foot", "ankle"),
+    "ToeBase": ("toebase", "toe", "toes", "toe0", "ball"),
+    "Arm": ("arm", "upperarm", "uparm"),
+    "ForeArm": ("forearm", "lowerarm", "elbow"),
+    "Hand": ("hand", "wrist", "palm"),
+}
+"""Words for each limb bone, the clearest first."""
+FINGER_WORDS = {
+    "Thumb": ("thumb", "finger0"),
+    "Index": ("index", "finger1"),
+    "Middle": ("middle", "mid", "finger2"),
+    "Ring": ("ring", "finger3"),
+    "Pinky": ("pinky", "little", "finger4"),
+}
+NEEDED = tuple(
+    f"{side}{bone}"
+    for side in ("Left", "Right")
+    for bone in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")
+)
+SIDES = {"l": "Left", "left": "Left", "r": "Right", "right": "Right"}
+PREFIX_WORDS = {"mixamorig", "bip", "cc", "base", "def", "org", "valvebiped", "character", "rig"}
+
+
+def read_name(name: str) -> tuple[str, str]:
+    """A bone's side ("Left", "Right" or "") and the rest of its name in one lower-case word."""
+    bare = name.rsplit(":", 1)[-1]
+    bare = re.sub(r"(?i)^(mixamorig\d*|bip\d+)[ _]?", "", bare)
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", bare)
+    words = [w.lower() for w in words]
+    side = next((SIDES[w] for w in words if w in SIDES), "")
+    rest = [w for w in words if w not in SIDES and w not in PREFIX_WORDS]
+    return side, "".join(str(int(w)) if w.isdigit() else w for w in rest)
+
+
+def body_bones(skin: Skin) -> dict[str, int] | None:
+    """The bone that stands for each body joint, or None when the rig is not recognised.
+
+    Keys are the body's joint names. Several neck or spine bones of the rig share the body's.
+    """
+    named: dict[tuple[str, str], int] = {}
+    for i, name in enumerate(skin.joints):
+        named.setdefault(read_name(name), i)
+    found: dict[str, int] = {}
+    for side in ("Left", "Right"):
+        for joint, words in LIMB_WORDS.items():
+            bone = next((named[side, w] for w in words if (side, w) in named), None)
+            if bone is not None:
+                found[side + joint] = bone
+    if any(n not in found for n in NEEDED) or not _plausible(skin, found):
+        return None
+    for side in ("Left", "Right"):
+        if f"{side}Hand" in found:
+            found |= _fingers(skin, side, found[f"{side}Hand"])
+    hips = _meeting(skin, found["LeftUpLeg"], found["RightUpLeg"])
+    chest = _meeting(skin, found["LeftArm"], found["RightArm"])
+    if hips < 0 or chest < 0:
+        return None
+    found["Hips"] = hips
+    spine = _path(skin, hips, chest)
+    picked = {1: (0,), 2: (0, 1)}.get(len(spine), (0, len(spine) // 2, len(spine) - 1))
+    labels = {1: ("Spine2",), 2: ("Spine", "Spine2")}.get(len(spine), ("Spine", "Spine1", "Spine2"))
+    if spine:
+        found |= {label: spine[i] for label, i in zip(labels, picked, strict=True)}
+    head = named.get(("", "head"))
+    if head is not None:
+        found["Head"] = head
+        neck = _path(skin, chest, head)[:-1]
+        if neck:
+            found["Neck"] = neck[0]
+    for side in ("Left", "Right"):
+        collar = _path(skin, chest, found[f"{side}Arm"])[:-1]
+        if collar:
+            found[f"{side}Shoulder"] = collar[0]
+    return found
+
+
+def _plausible(skin: Skin, found: dict[str, int]) -> bool:
+    """Left is on +X, the bones of a limb hang from each other, and feet are below hips."""
+    at = skin.T_world_joint[:, :3, 3]
+    for side, sign in (("Left", 1), ("Right", -1)):
+        chain = [found[f"{side}{b}"] for b in ("UpLeg", "Leg", "Foot")]
+        arm = [found[f"{side}{b}"] for b in ("Arm", "ForeArm")]
+        if not (_path(skin, chain[0], chain[1]) and _path(skin, chain[1], chain[2])):
+            return False
+        if not _path(skin, arm[0], arm[1]) or at[chain[2], 1] >= at[chain[0], 1]:
+            return False
+        if sign * at[chain[0], 0] <= 0 or sign * at[arm[0], 0] <= 0:
+            return False
+    return True
+
+
+def _fingers(skin: Skin, side: str, hand: int) -> dict[str, int]:
+    """The first three bones of every finger that hang below the hand, root first."""
+    chains: dict[str, list[int]] = {finger: [] for finger in FINGER_WORDS}
+    for i, name in enumerate(skin.joints):
+        its_side, word = read_name(name)
+        if its_side not in (side, "") or "metacarpal" in word or not _path(skin, hand, i):
+            continue
+        word = word.removeprefix("hand")
+        for finger, words in FINGER_WORDS.items():
+            if word.startswith(words):
+                chains[finger].append(i)
+    return {
+        f"{side}Hand{finger}{k + 1}": bone
+        for finger, bones in chains.items()
+        for k, bone in enumerate(bones[:3])
+    }
+
+
+def _path(skin: Skin, top: int, bottom: int) -> list[int]:
+    """Bones from below `top` down to `bottom`; empty when one does not hang from the other."""
+    path = []
+    while bottom >= 0 and bottom != top:
+        path.append(bottom)
+        bottom = skin.parents[bottom]
+    return path[::-1] if bottom == top else []
+
+
+def _meeting(skin: Skin, a: int, b: int) -> int:
+    """The lowest bone above both, -1 if there is none."""
+    above = set()
+    while a >= 0:
+        above.add(a)
+        a = skin.parents[a]
+    while b >= 0 and b not in above:
+        b = skin.parents[b]
+    return b
