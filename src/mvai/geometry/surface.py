@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 def face_areas_normals(
@@ -83,5 +83,5 @@ def edges(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "edges 2"]:
 
 def asymmetry_about_x(points: Float[np.ndarray, "n 3"]) -> float:
     """Median distance from the points, mirrored at x = 0, to the nearest of the points."""
-    distance, _ = cKDTree(points).query(points * [-1, 1, 1])
+    distance, _ = KDTree(points).query(points * [-1, 1, 1])
     return float(np.median(distance))

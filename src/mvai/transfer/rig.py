@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
-from mvai.transfer.rig_feet import contacts, corrections, reach, root_share
+from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_register import fit_template
@@ -150,7 +150,7 @@ def drive(
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
-        R, t = _lock_feet(skeleton, motion, body, sequence, R, t)
+        R, t = lock_feet(skeleton, R, t, _planted(body, motion, sequence), fps)
     return Animation(
         character=registration.character,
         fps=fps,
@@ -160,45 +160,14 @@ def drive(
     )
 
 
-def _lock_feet(
-    skeleton: DrivenSkeleton,
-    motion: SolvedMotion,
-    body: LinearBody,
-    sequence: MeshSequence,
-    R: Float[np.ndarray, "frames joints 3 3"],
-    t: Float[np.ndarray, "frames joints 3"],
-) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
-    """Hold planted feet still."""
-    fps = sequence.fps
+def _planted(
+    body: LinearBody, motion: SolvedMotion, sequence: MeshSequence
+) -> list[Bool[np.ndarray, " frames"]]:
+    """Frames in which the source's left and right foot are planted."""
     floor = floor_height(sequence.vertices[..., 1].min(1).astype(np.float64))
     size = leg_length(motion.t_world_joint[0], body_legs(body)) / ADULT_LEG_M
-    planted, wishes = [], []
-    for side, leg in zip(("left", "right"), skeleton.legs, strict=True):
-        points = body.regress((f"{side}_heel", f"{side}_foot_index"), sequence.vertices)
-        on = contacts(points.mean(1).astype(np.float64), floor, fps, size)
-        planted.append(on)
-        wishes.append(corrections(t[:, leg[2]], on, fps))
-    shared = root_share(wishes, planted, fps)
-    t = t + shared[:, None]
-    for leg, on, wish in zip(skeleton.legs, planted, wishes, strict=True):
-        if not on.any():
-            continue
-        target = t[:, leg[2]] - shared + _eased(wish, shared, on, fps)
-        R = reach(skeleton, leg, R, t, target)
-        t = positions_on(skeleton, R, t[:, skeleton.root])
-    return R, t
-
-
-def _eased(
-    wish: Float[np.ndarray, "frames 3"],
-    shared: Float[np.ndarray, "frames 3"],
-    planted: np.ndarray,
-    fps: float,
-) -> Float[np.ndarray, "frames 3"]:
-    """The wish where it applies, and what the root does anyway elsewhere."""
-    from scipy.ndimage import distance_transform_edt
-
-    ease = max(1, round(0.12 * fps))
-    away = distance_transform_edt(~planted)
-    w = np.where(away <= ease, 0.5 + 0.5 * np.cos(np.pi * np.minimum(away, ease) / ease), 0.0)
-    return w[:, None] * wish + (1 - w[:, None]) * shared
+    feet = [
+        body.regress((f"{side}_heel", f"{side}_foot_index"), sequence.vertices).mean(1)
+        for side in ("left", "right")
+    ]
+    return [contacts(foot.astype(np.float64), floor, sequence.fps, size) for foot in feet]

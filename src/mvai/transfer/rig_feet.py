@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from mvai.geometry.rigid import shortest_rotation
-from mvai.transfer.rig_retarget import DrivenSkeleton
+from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
 
 ENTER_SPEED_M_S = 0.25
 LEAVE_SPEED_M_S = 0.5
@@ -36,7 +36,9 @@ def contacts(
         size: leg length relative to an adult's, by which the thresholds are scaled.
     """
     smooth = gaussian_filter1d(foot, max(0.03 * fps, 0.5), axis=0, mode="nearest")
-    speed = np.linalg.norm(np.gradient(smooth, axis=0), axis=1) * fps if len(foot) > 1 else np.zeros(1)
+    speed = (
+        np.linalg.norm(np.gradient(smooth, axis=0), axis=1) * fps if len(foot) > 1 else np.zeros(1)
+    )
     height = smooth[:, 1] - floor
     enter = (speed < ENTER_SPEED_M_S * size) & (height < ENTER_HEIGHT_M * size)
     stay = (speed < LEAVE_SPEED_M_S * size) & (height < LEAVE_HEIGHT_M * size)
@@ -60,8 +62,11 @@ def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
 
 def corrections(
     foot: Float[np.ndarray, "frames 3"], planted: Bool[np.ndarray, " frames"], fps: float
-) -> Float[np.ndarray, "frames 3"]:
-    """What to add to a foot's path so that it stands still while planted, eased in and out."""
+) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
+    """What to add to a foot's path so that it stands still while planted.
+
+    Returns: the corrections (metres), and how far they count: 1 while planted, easing to 0 around.
+    """
     ease = max(1, round(EASE_S * fps))
     wish = np.zeros_like(foot)
     weight = np.zeros(len(foot))
@@ -70,10 +75,9 @@ def corrections(
         for f in range(max(0, a - ease), min(len(foot), b + ease)):
             away = max(a - f, f - b + 1, 0)
             w = 0.5 + 0.5 * np.cos(np.pi * away / (ease + 1))
-            inside = min(max(f, a), b - 1)
-            wish[f] += w * (mean - foot[inside])
+            wish[f] += w * (mean - foot[min(max(f, a), b - 1)])
             weight[f] += w
-    return wish / np.maximum(weight, 1)[:, None]
+    return wish / np.maximum(weight, 1e-9)[:, None], np.minimum(weight, 1)
 
 
 def root_share(
@@ -92,6 +96,27 @@ def root_share(
     mean = np.stack([np.interp(frames, known, mean[known, k]) for k in range(3)], 1)
     mean[:, 1] = 0
     return gaussian_filter1d(mean, 0.15 * fps, axis=0, mode="nearest")
+
+
+def lock_feet(
+    skeleton: DrivenSkeleton,
+    R: Float[np.ndarray, "frames joints 3 3"],
+    t: Float[np.ndarray, "frames joints 3"],
+    planted: list[Bool[np.ndarray, " frames"]],
+    fps: float,
+) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
+    """World rotations and positions in which planted feet (left, right) stand still."""
+    ankles = [t[:, leg[2]] for leg in skeleton.legs]
+    fixes = [corrections(a, on, fps) for a, on in zip(ankles, planted, strict=True)]
+    shared = root_share([wish for wish, _ in fixes], planted, fps)
+    t = t + shared[:, None]
+    for leg, ankle, (wish, weight) in zip(skeleton.legs, ankles, fixes, strict=True):
+        if not weight.any():
+            continue
+        target = ankle + shared + weight[:, None] * (wish - shared)
+        R = reach(skeleton, leg, R, t, target)
+        t = positions_on(skeleton, R, t[:, skeleton.root])
+    return R, t
 
 
 def reach(

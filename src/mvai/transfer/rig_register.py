@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
@@ -126,7 +126,11 @@ class _KeypointTerm:
     """Robust distances (Geman-McClure) to the key-points that were found."""
 
     def __init__(
-        self, template: ScaledTemplate, points: TemplatePoints, target: np.ndarray, weight: np.ndarray
+        self,
+        template: ScaledTemplate,
+        points: TemplatePoints,
+        target: np.ndarray,
+        weight: np.ndarray,
     ) -> None:
         self.template, self.points, self.target, self.weight = template, points, target, weight
 
@@ -166,7 +170,9 @@ def _start(
     step[template.columns["rotations"].start + 1] = yaw
     pose = template.moved(pose, step)
     step[:] = 0
-    step[template.columns["translation"]] = (target[torso] - template.place(points, pose)[torso]).mean(0)
+    step[template.columns["translation"]] = (
+        target[torso] - template.place(points, pose)[torso]
+    ).mean(0)
     return template.moved(pose, step)
 
 
@@ -220,7 +226,7 @@ def _fit_surface(
     ids = template_samples(body)
     points, whole = template.vertices(ids), template.vertices()
     samples, sample_normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
-    tree = cKDTree(samples)
+    tree = KDTree(samples)
     planes = sample_normals[:, :, None] * sample_normals[:, None] + POINT_TO_POINT * np.eye(3)
     unit = SURFACE_WEIGHT / (0.02 * height) ** 2
     median = float("nan")
@@ -230,7 +236,7 @@ def _fit_surface(
             own_normals = vertex_normals(template.place(whole, pose), body.faces)[ids]
             x, J = template.jacobian(points, pose)
             near, w = _matches(x, own_normals, tree, samples, sample_normals, sigma)
-            back, w_back = _matches(samples, sample_normals, cKDTree(x), x, own_normals, sigma)
+            back, w_back = _matches(samples, sample_normals, KDTree(x), x, own_normals, sigma)
             median = float(np.median(np.linalg.norm(samples[near] - x, axis=1)))
             A = (unit / len(w) * w)[:, None, None] * planes[near]
             b = np.einsum("pab,pb->pa", A, samples[near] - x)
@@ -248,7 +254,7 @@ def _fit_surface(
 def _matches(
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
-    tree: cKDTree,
+    tree: KDTree,
     targets: Float[np.ndarray, "m 3"],
     target_normals: Float[np.ndarray, "m 3"],
     sigma: float,

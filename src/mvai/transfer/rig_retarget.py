@@ -71,7 +71,9 @@ def positions_on(
     return t + (root_position - t[:, skeleton.root])[:, None]
 
 
-def leg_length(t_joint: Float[np.ndarray, "joints 3"], legs: tuple[tuple[int, int, int], ...]) -> float:
+def leg_length(
+    t_joint: Float[np.ndarray, "joints 3"], legs: tuple[tuple[int, int, int], ...]
+) -> float:
     """Mean length from hip over knee to ankle (metres)."""
     return float(
         np.mean(
@@ -129,9 +131,7 @@ def stand_on_floor(
     return gaussian_filter1d(above - character_lowest, 0.1 * fps, mode="nearest")
 
 
-def camera_for(
-    camera: Camera, scale: float, shift: Float[np.ndarray, "3"]
-) -> Camera:
+def camera_for(camera: Camera, scale: float, shift: Float[np.ndarray, "3"]) -> Camera:
     """The camera that sees the character, at scale * x + shift, where it saw the source at x."""
     T = camera.T_camera_world.copy()
     T[:3, 3] = scale * T[:3, 3] - T[:3, :3] @ shift

@@ -21,9 +21,9 @@ from mvai.geometry.rigid import nearest_rotations
 from mvai.transfer.rig_template import ScaledTemplate
 from mvai.types import MeshSequence, MvaiError
 
-ROUNDS = 5
+ROUNDS = 4
 SHAPE_FRAMES = 6
-VERTICES_A_JOINT = 25
+VERTICES_A_JOINT = 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def solve_motion(body: LinearBody, sequence: MeshSequence) -> SolvedMotion:
         )
     V = np.asarray(sequence.vertices, np.float32)
     if not np.isfinite(V).all():
-        raise MvaiError("The mesh sequence has positions that are not finite; reconstruct it again.")
+        raise MvaiError("The mesh sequence has positions that are not numbers; make it again.")
     shape = np.zeros(body.shape_size)
     ids = _spread(body, VERTICES_A_JOINT)
     some = V[_some(len(V), SHAPE_FRAMES)]

@@ -113,14 +113,12 @@ class ScaledTemplate:
                 t[j] = t[p] + scale[p] * (R[p] @ (joints[j] - joints[p]))
         return R, t, scale
 
-    def place(
-        self, points: TemplatePoints, pose: TemplatePose
-    ) -> Float[np.ndarray, "points 3"]:
+    def place(self, points: TemplatePoints, pose: TemplatePose) -> Float[np.ndarray, "points 3"]:
         """World positions of the points (linear blend skinning of scaled rotations)."""
         R, t, scale = self.joint_transforms(pose)
         sR = scale[:, None, None] * R
         offset = t - np.einsum("jab,jb->ja", sR, self.rest_joints(pose))
-        blend = (points.weights @ np.concatenate([sR, offset[..., None]], -1).reshape(-1, 12))
+        blend = points.weights @ np.concatenate([sR, offset[..., None]], -1).reshape(-1, 12)
         blend = blend.reshape(-1, 3, 4)
         rest = points.rest + np.tensordot(pose.shape, points.directions, 1)
         return np.einsum("pab,pb->pa", blend[..., :3], rest) + blend[..., 3]
@@ -154,17 +152,12 @@ class ScaledTemplate:
                 way = self.joint_directions[:, j] - self.joint_directions[:, p]
                 dt[:, j] = dt[:, p] + way @ sR[p].T
         dt -= (sR @ self.joint_directions[..., None])[..., 0]
-        J[..., self.columns["shape"]] = (
-            blend @ points.directions.transpose(1, 2, 0)
-            + (w @ dt.transpose(1, 0, 2).reshape(len(joints), -1))
-            .reshape(len(w), len(dt), 3)
-            .transpose(0, 2, 1)
-        )
+        J[..., self.columns["shape"]] = blend @ points.directions.transpose(1, 2, 0) + (
+            w @ dt.transpose(1, 0, 2).reshape(len(joints), -1)
+        ).reshape(len(w), len(dt), 3).transpose(0, 2, 1)
 
         arm = (self.below @ wx) - hanging[..., None] * t
-        J[..., self.columns["rotations"]] = (
-            -skew(arm).transpose(0, 2, 1, 3).reshape(len(w), 3, -1)
-        )
+        J[..., self.columns["rotations"]] = -skew(arm).transpose(0, 2, 1, 3).reshape(len(w), 3, -1)
 
         by_scale = wx - w[..., None] * t
         for c, p in enumerate(self.parents):

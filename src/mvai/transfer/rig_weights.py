@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix, diags
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
@@ -65,7 +65,7 @@ def _copy(
     dense = np.zeros((len(surface), len(body.joints)))
     np.add.at(dense, (np.arange(len(surface))[:, None], body.weight_indices), body.weights)
     own = vertex_normals(surface, body.faces)
-    distance, index = cKDTree(surface).query(vertices, k=24)
+    distance, index = KDTree(surface).query(vertices, k=24)
     agree = (normals[:, None] * own[index]).sum(-1) > AGREE
     # The nearest few of those that agree; blending them stands for a point inside a triangle.
     rank = np.where(agree, distance, np.inf)
@@ -96,7 +96,7 @@ def _fill(
     lost = np.flatnonzero(~has[piece])
     if len(lost) and known.any():
         at = np.flatnonzero(known)
-        _, near = cKDTree(vertices[at]).query(vertices[lost])
+        _, near = KDTree(vertices[at]).query(vertices[lost])
         nearest = at[near]
         for p in np.unique(piece[lost]):
             mine = piece[lost] == p
