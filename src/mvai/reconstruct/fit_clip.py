@@ -22,8 +22,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mvai.body.model import LinearBody
-from mvai.nets.pose_prior import GaussianMixture
 from mvai.geometry.banded import solve_chain
+from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import hinge_axes
@@ -35,6 +35,8 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
+from mvai.reconstruct.level import level
+from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS
 
@@ -54,6 +56,33 @@ class ClipFit:
     shape: Float[Tensor, " shape"]
     focal_px: float
     energy: float
+    planted: Bool[np.ndarray, "steps points"]
+
+    def pose(self) -> Pose:
+        """The fitted body."""
+        body = self.kinematics.body
+        shape = torch.zeros(1, body.shape_size)
+        shape[0, : len(self.shape)] = self.shape
+        aa = self.u[:, 6:].unflatten(1, (21, 3))
+        return Pose(
+            shape,
+            self.kinematics.rotations(self.u),
+            self.u[:, 3:6],
+            aa,
+            aa.new_zeros(len(aa), 30, 3),
+        )
+
+    def level(self) -> Float[np.ndarray, "4 4"]:
+        """From the camera-aligned frame of the fit to a level world with its floor at y = 0."""
+        points = self.kinematics.linearise(self.u, self.shape, derivatives=False).points.numpy()
+        names = [*BODY_JOINTS, *self.kinematics.names]
+        at = lambda n: points[:, names.index(n)]  # noqa: E731
+        trunk = at("Neck") - (at("LeftUpLeg") + at("RightUpLeg")) / 2
+        feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
+        still = np.zeros((len(points), len(feet)), bool)
+        still[:-1] |= self.planted[:, feet]
+        still[1:] |= self.planted[:, feet]
+        return level(trunk, points[:, [len(BODY_JOINTS) + i for i in feet]], still)
 
 
 def fit_clip(
@@ -107,7 +136,7 @@ def fit_clip(
     u, shape, value = levenberg_marquardt(
         energy, kinematics, u, shape, iterations[1], report, iterations[0], total
     )
-    return ClipFit(kinematics, u, shape, focal, value)
+    return ClipFit(kinematics, u, shape, focal, value, observation.planted.numpy())
 
 
 def levenberg_marquardt(

@@ -7,7 +7,7 @@ the time axis, and fits all frames together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import fit_clip
+from mvai.reconstruct.fit_frames import fit_frames
+from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 
 BLOCK = 64
@@ -43,48 +45,50 @@ class SmplifyX:
         body = anny_body()
         prior = load_pose_prior()
         assert isinstance(prior, GaussianMixture), "the clip fit needs a quadratic prior"
+
+        def share(done: float) -> None:
+            report(round(0.8 * done * frames), frames)
+
         threads = torch.get_num_threads()
         # The matrices are small: a second thread gains nothing, and costs much on a busy machine.
         torch.set_num_threads(1)
         try:
+            if self.setting == "paper":
+                fit = fit_frames(body, keypoints, prior, report=share)
+                pose = fit.pose
+                T_level = np.eye(4)
+            else:
+                with torch.no_grad():
+                    fit = fit_clip(body, keypoints, prior, self.weights, report=share)
+                    pose = fit.pose()
+                    T_level = fit.level()
             with torch.no_grad():
-                fit = fit_clip(
-                    body,
-                    keypoints,
-                    prior,
-                    self.weights,
-                    report=lambda share: report(round(0.8 * share * frames), frames),
-                )
-                rotations = fit.kinematics.rotations(fit.u)
-                shape = torch.zeros(body.shape_size)
-                shape[: len(fit.shape)] = fit.shape
-                vertices = surface(body, shape, rotations, fit.u[:, 3:6], report)
+                vertices = surface(body, pose, report)
         finally:
             torch.set_num_threads(threads)
+        vertices = vertices @ T_level[:3, :3].T.astype(np.float32) + T_level[:3, 3].astype(
+            np.float32
+        )
+        camera = Camera.from_focal(fit.focal_px, keypoints.width, keypoints.height)
         report(frames, frames)
         return MeshSequence(
             vertices=vertices,
             faces=body.faces,
             fps=keypoints.fps,
             topology=body.topology,
-            camera=Camera.from_focal(fit.focal_px, keypoints.width, keypoints.height),
+            camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
             confidence=frame_confidence(keypoints),
         )
 
 
-def surface(
-    body: LinearBody,
-    shape: torch.Tensor,
-    rotations: torch.Tensor,
-    translation: torch.Tensor,
-    report: Progress,
-) -> Float[np.ndarray, "frames verts 3"]:
+def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
     """Skin all vertices, some frames at a time."""
-    frames = len(rotations)
+    frames = len(pose.rotations)
+    shape = pose.shape.expand(frames, -1)
     out = np.empty((frames, len(body.template), 3), np.float32)
     for start in range(0, frames, BLOCK):
         part = slice(start, start + BLOCK)
-        out[part] = body.vertices(shape[None], rotations[part], translation[part]).numpy()
+        out[part] = body.vertices(shape[part], pose.rotations[part], pose.translation[part]).numpy()
         report(round((0.8 + 0.2 * min(1.0, (start + BLOCK) / frames)) * frames), frames)
     return out
 

@@ -1,4 +1,4 @@
-"""The unknowns of a fit as one flat vector, and the body they describe."""
+"""The unknowns of a frame and the posed body they describe."""
 
 from __future__ import annotations
 
@@ -29,49 +29,6 @@ class Pose:
     """Axis-angle of the finger joints, left hand first."""
 
 
-@dataclass(frozen=True)
-class Variables:
-    """Layout of the flat vector: the shape first, then the frames one after another.
-
-    The root's rotation is an axis-angle turn after `R0`; its translation is held as
-    (x / z, y / z, log(z / z0)) after `t0`, because a pixel fixes the first two far better than
-    the depth, and a flat scale keeps the optimiser's steps even.
-    """
-
-    body: LinearBody
-    shape_size: int
-    R0: Float[Tensor, "frames 3 3"]
-    t0: Float[Tensor, "frames 3"]
-    hands: bool
-
-    @property
-    def per_frame(self) -> int:
-        return ROOT + BODY + (HAND if self.hands else 0)
-
-    def start(self, shape: Tensor, body: Tensor, hands: Tensor | None = None) -> Tensor:
-        """The flat vector (1, size) at the initial root and the given pose."""
-        frames = len(self.R0)
-        root = torch.zeros(frames, ROOT)
-        root[:, 3:5] = self.t0[:, :2] / self.t0[:, 2:]
-        parts = [root, body.reshape(frames, BODY)]
-        if self.hands:
-            parts.append(
-                torch.zeros(frames, HAND) if hands is None else hands.reshape(frames, HAND)
-            )
-        return torch.cat([shape.reshape(-1), torch.cat(parts, 1).reshape(-1)])[None]
-
-    def pose(self, x: Float[Tensor, "1 size"]) -> Pose:
-        """Read a pose from the flat vector."""
-        frames = len(self.R0)
-        used = x[0, : self.shape_size]
-        shape = torch.cat([used, used.new_zeros(self.body.shape_size - self.shape_size)])[None]
-        rows = x[0, self.shape_size :].reshape(frames, self.per_frame)
-        hands = rows[:, ROOT + BODY :] if self.hands else rows.new_zeros(frames, HAND)
-        return assemble(
-            self.body, shape, rows[:, :ROOT], rows[:, ROOT : ROOT + BODY], hands, self.R0, self.t0
-        )
-
-
 def assemble(
     body: LinearBody,
     shape: Float[Tensor, "#frames shape"],
@@ -81,7 +38,12 @@ def assemble(
     R0: Float[Tensor, "frames 3 3"],
     t0: Float[Tensor, "frames 3"],
 ) -> Pose:
-    """Joint rotations and root translation from the unknowns of every frame."""
+    """Joint rotations and root translation from the unknowns of every frame.
+
+    The root's rotation is an axis-angle turn after `R0`; its translation is held as
+    (x / z, y / z, log(z / z0)) after `t0`, because a pixel fixes the first two far better than the
+    depth, and a flat scale keeps a quasi-Newton optimiser's steps even.
+    """
     frames = len(root)
     depth = t0[:, 2:] * torch.exp(root[:, 5:6])
     translation = torch.cat([root[:, 3:5] * depth, depth], 1)
