@@ -1,1 +1,32 @@
-"""mvai"""
+"""Give it a video of a person and any 3D character mesh: the character performs the same action.
+
+import mvai
+animation = mvai.imitate("clip.mp4", "hero.glb")
+animation.save("hero_acting.glb")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvai.api import Imitation, imitate, open_archive, reconstruct_video, transfer_sequence
+    from mvai.types import MvaiError
+
+__all__ = [
+    "Imitation",
+    "MvaiError",
+    "imitate",
+    "open_archive",
+    "reconstruct_video",
+    "transfer_sequence",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the library on first use, so that `import mvai` is quick."""
+    if name not in __all__:
+        raise AttributeError(f"module 'mvai' has no attribute '{name}'")
+    from mvai import api
+
+    return getattr(api, name)

@@ -1,0 +1,60 @@
+"""The `mvai` command: thin over `mvai.api`; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from mvai.types import MvaiError
+
+FAILED = 2
+"""Exit code for bad input and for an interrupted run."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    from mvai.cli.bars import terminal_report
+    from mvai.cli.commands import parse
+
+    quiet_libraries()
+    report = terminal_report()
+    handler = _Notes(report)
+    logging.getLogger("mvai").addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            command, settings = parse(list(sys.argv[1:] if argv is None else argv))
+            command.run(settings, report)
+        return 0
+    except MvaiError as error:
+        report.note(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        report.note("Interrupted; what was finished is kept, and the same command goes on from it.")
+        return FAILED
+    finally:
+        logging.getLogger("mvai").removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    """Warnings of this package become notes between the progress bars."""
+
+    def __init__(self, report) -> None:
+        super().__init__(logging.WARNING)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._report.note(record.getMessage())
+
+
+def quiet_libraries() -> None:
+    """Turns the logs of the libraries underneath down to errors."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("EGL_LOG_LEVEL", "fatal")
+    for name in ("absl", "matplotlib", "trimesh", "libav"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

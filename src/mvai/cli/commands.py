@@ -1,0 +1,310 @@
+"""The commands and their arguments. Field docstrings are the help texts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import tyro
+
+from mvai.cli import stage_options
+from mvai.cli.stage_options import StageOptions
+from mvai.io.orientation import Facing, Up
+from mvai.pipeline import DEFAULTS, STAGES
+from mvai.progress import Report
+
+if TYPE_CHECKING:
+    from mvai.api import Imitation
+
+Positional = tyro.conf.Positional
+
+
+def _methods(stage: str) -> Any:
+    return tyro.conf.arg(metavar="{" + ",".join(STAGES[stage]) + "}")
+
+
+Outputs = Annotated[
+    tyro.conf.UseAppendAction[list[Path]], tyro.conf.arg(name="output", aliases=["-o"])
+]
+Detect = Annotated[str, _methods("detect")]
+Reconstruct = Annotated[str, _methods("reconstruct")]
+Smooth = Annotated[str, _methods("smooth")]
+Transfer = Annotated[str, _methods("transfer")]
+
+
+class Command(Protocol):
+    """One of the classes below."""
+
+    def run(self, options: StageOptions, report: Report) -> None: ...
+
+
+@dataclass(frozen=True)
+class Imitate:
+    """Make a character do what the person in a video does.
+
+    Every stage's method has settings: --smooth.window-s 0.4, --reconstruct.setting paper, ...;
+    `mvai methods` lists them.
+    """
+
+    video: Positional[Path]
+    """Any file FFmpeg reads, or a folder of images."""
+    identity: Path
+    """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
+    outputs: Outputs = field(default_factory=list)
+    """File to write; may be given several times: .glb, .npz, .mp4 (preview), .png (contact
+    sheet)."""
+    person: int = 0
+    """Whom to follow; 0 is the largest, most complete person."""
+    detect: Detect = DEFAULTS["detect"]
+    """How to find the person."""
+    reconstruct: Reconstruct = DEFAULTS["reconstruct"]
+    """How to get from key-points to a body."""
+    smooth: Smooth = DEFAULTS["smooth"]
+    """How to take out jitter."""
+    transfer: Transfer = DEFAULTS["transfer"]
+    """How to move the character."""
+    up: Up = "auto"
+    """Up axis of the character's file."""
+    facing: Facing = "auto"
+    """Axis of the file that the character faces."""
+    unit: float | None = None
+    """Metres per unit of the file."""
+    resume: bool = True
+    """Go on from stages that an interrupted run has kept."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        start = time.perf_counter()
+        outputs = _required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
+        configs = {
+            stage: stage_options.config(stage, getattr(self, stage), options) for stage in STAGES
+        }
+        from mvai import api
+
+        done = api.imitate(
+            self.video, self.identity, person=self.person, **configs,
+            up=self.up, facing=self.facing, unit=self.unit,
+            outputs=outputs, resume=self.resume, report=report,
+        )  # fmt: skip
+        print(summary(done, outputs, time.perf_counter() - start))
+
+
+@dataclass(frozen=True)
+class ReconstructVideo:
+    """Find the body in a video and store it with its key-points."""
+
+    video: Positional[Path]
+    """Any file FFmpeg reads, or a folder of images."""
+    outputs: Outputs = field(default_factory=list)
+    """Archive to write (.npz)."""
+    person: int = 0
+    """Whom to follow; 0 is the largest, most complete person."""
+    detect: Detect = DEFAULTS["detect"]
+    """How to find the person."""
+    reconstruct: Reconstruct = DEFAULTS["reconstruct"]
+    """How to get from key-points to a body."""
+    smooth: Smooth = DEFAULTS["smooth"]
+    """How to take out jitter."""
+    resume: bool = True
+    """Go on from stages that an interrupted run has kept."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        start = time.perf_counter()
+        outputs = _required(self.outputs, Path(f"{self.video.stem}.npz"))
+        configs = {
+            stage: stage_options.config(stage, getattr(self, stage), options)
+            for stage in ("detect", "reconstruct", "smooth")
+        }
+        from mvai import api
+
+        done = api.reconstruct_video(
+            self.video, person=self.person, **configs,
+            outputs=outputs, resume=self.resume, report=report,
+        )  # fmt: skip
+        print(summary(done, outputs, time.perf_counter() - start))
+
+
+@dataclass(frozen=True)
+class TransferSequence:
+    """Make a character do what an archive's sequence does."""
+
+    sequence: Positional[Path]
+    """Archive (.npz) that `mvai reconstruct` or `mvai imitate` wrote."""
+    identity: Path
+    """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
+    outputs: Outputs = field(default_factory=list)
+    """File to write; may be given several times: .glb, .npz, .mp4, .png."""
+    transfer: Transfer = DEFAULTS["transfer"]
+    """How to move the character."""
+    up: Up = "auto"
+    """Up axis of the character's file."""
+    facing: Facing = "auto"
+    """Axis of the file that the character faces."""
+    unit: float | None = None
+    """Metres per unit of the file."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        start = time.perf_counter()
+        outputs = _required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
+        config = stage_options.config("transfer", self.transfer, options)
+        from mvai import api
+
+        done = api.transfer_sequence(
+            self.sequence, self.identity, transfer=config,
+            up=self.up, facing=self.facing, unit=self.unit, outputs=outputs, report=report,
+        )  # fmt: skip
+        print(summary(done, outputs, time.perf_counter() - start))
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Show what an archive holds: as a video or as a contact sheet."""
+
+    archive: Positional[Path]
+    """Archive (.npz) that `mvai imitate` wrote."""
+    outputs: Outputs = field(default_factory=list)
+    """File to write: .mp4, .png; also .glb."""
+    video: Path | None = None
+    """Where the video is now, if it was moved."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai import api
+
+        outputs = _required(self.outputs, self.archive.with_suffix(".mp4"))
+        api.check_outputs(outputs)
+        opened = api.open_archive(self.archive, self.video)
+        for path in outputs:
+            opened.save(path, report)
+            print(path)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Run the whole chain on a clip and a character that come with mvai."""
+
+    folder: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mvai_demo")
+    """Where to write demo.glb, demo.mp4, demo.png and demo.npz."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.cli.demo import demo_files, make_folder
+
+        with demo_files() as (clip, character):
+            make_folder(self.folder)
+            outputs = [self.folder / f"demo{suffix}" for suffix in (".glb", ".mp4", ".png", ".npz")]
+            Imitate(clip, character, outputs).run(options, report)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is installed and whether it works here."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.doctor import examine
+
+        healthy = True
+        for finding in examine():
+            print(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}: {finding.text}", flush=True)
+            healthy = healthy and finding.ok
+        if not healthy:
+            sys.exit(2)
+
+
+@dataclass(frozen=True)
+class ListMethods:
+    """List every stage's methods and their settings."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        print(stage_options.describe())
+
+
+@dataclass(frozen=True)
+class Train:
+    """Make the files of weights that come with mvai."""
+
+    what: Positional[Literal["body", "pose-prior"]]
+    """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
+    likely, from motion capture."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Weights to write (.npz for the body, .safetensors for the pose prior)."""
+    data: Path | None = None
+    """Folder of motion capture (BVH), for the pose prior."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.types import MvaiError
+
+        if self.what == "body":
+            from mvai.train.compact_body import build
+
+            build(self.output)
+            return
+        if self.data is None:
+            raise MvaiError("The pose prior is trained on motion capture; name its folder: --data.")
+        from mvai.train.pose_prior import train_pose_prior
+
+        train_pose_prior(self.data, self.output)
+
+
+def _sub(name: str) -> Any:
+    return tyro.conf.subcommand(name, prefix_name=False)
+
+
+AnyCommand = (
+    Annotated[Imitate, _sub("imitate")]
+    | Annotated[ReconstructVideo, _sub("reconstruct")]
+    | Annotated[TransferSequence, _sub("transfer")]
+    | Annotated[Preview, _sub("preview")]
+    | Annotated[Demo, _sub("demo")]
+    | Annotated[Doctor, _sub("doctor")]
+    | Annotated[ListMethods, _sub("methods")]
+    | Annotated[Train, _sub("train")]
+)
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, StageOptions]:
+    """The command that some arguments ask for, and the settings of its stages.
+
+    Raises:
+        SystemExit: help was asked for (code 0) or the arguments are wrong (code 2).
+    """
+    rest, options = stage_options.split(argv)
+    command = tyro.cli(
+        AnyCommand, args=rest, prog="mvai",
+        description="Give it a video of a person and any 3D character mesh: the character "
+        "performs the same action.",
+    )  # type: ignore[call-overload]  # fmt: skip
+    return command, options
+
+
+def _required(outputs: list[Path], suggestion: Path) -> list[Path]:
+    from mvai.types import MvaiError
+
+    if not outputs:
+        raise MvaiError(f"Name a file to write, for example: -o {suggestion}.")
+    return outputs
+
+
+def summary(done: Imitation, outputs: Sequence[Path], seconds: float) -> str:
+    """What was written, how long it took and how much memory at most."""
+    sequence = done.sequence
+    frames = 0 if sequence is None else sequence.frames
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in done.seconds.items())
+    return "\n".join(
+        [
+            *(f"wrote {path}" for path in outputs),
+            stages,
+            f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames a second; "
+            f"peak memory {peak_memory_gb():.2f} GB",
+        ]
+    )
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has had resident."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

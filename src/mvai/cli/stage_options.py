@@ -1,0 +1,66 @@
+"""Settings of a stage's method on the command line: `--smooth.window-s 0.4`.
+
+The settings are the fields of the method's own dataclass, read once the method is known, so that
+a new method needs no line here, and a setting that does not exist is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mvai.pipeline import DEFAULTS, STAGES, method_class
+
+StageOptions = Mapping[str, Sequence[str]]
+"""Arguments for each stage, without the stage's name."""
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Takes `--STAGE.SETTING VALUE...` out of the arguments."""
+    rest: list[str] = []
+    options: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    target = rest
+    for argument in argv:
+        setting = re.match(rf"--({'|'.join(STAGES)})\.(.+)", argument)
+        if setting:
+            target = options[setting[1]]
+            argument = f"--{setting[2]}"
+        elif re.match(r"-[^\d.]", argument):
+            target = rest
+        target.append(argument)
+    return rest, options
+
+
+def config(stage: str, name: str, options: StageOptions) -> Any:
+    """The settings of a method with what the command line says about them.
+
+    Raises:
+        MvaiError: there is no such method.
+        SystemExit: a setting does not exist, has a wrong value or is missing.
+    """
+    import tyro
+
+    cls = method_class(stage, name)
+    return tyro.cli(cls, args=list(options.get(stage, ())), prog=f"{stage} {name}: ")
+
+
+def describe() -> str:
+    """All methods and their settings with defaults."""
+    import dataclasses
+
+    from tyro._docstrings import get_field_docstring
+
+    lines = []
+    for stage, methods in STAGES.items():
+        lines.append(f"{stage}")
+        for name in methods:
+            cls = method_class(stage, name)
+            default = " (default)" if DEFAULTS[stage] == name else ""
+            lines.append(f"  {name}{default}: {(cls.__doc__ or '').strip().splitlines()[0]}")
+            for field in dataclasses.fields(cls):
+                value = "" if field.default is dataclasses.MISSING else f" [{field.default}]"
+                text = get_field_docstring(cls, field.name, ()) or ""
+                flag = f"--{stage}.{field.name.replace('_', '-')}"
+                lines.append(f"    {flag}{value}  {' '.join(text.split())}")
+    return "\n".join(lines)

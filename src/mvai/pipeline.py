@@ -1,0 +1,205 @@
+"""The chain of stages: detect, reconstruct, smooth, transfer; each result is reused if it still fits.
+
+What a stage returned is filed under a key: a fingerprint of its method, its settings, this
+version and all that went in. A kept archive is written after each costly stage, so that a run
+that is interrupted or fails later goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mvai.detect
+import mvai.reconstruct
+import mvai.smooth
+import mvai.transfer
+from mvai.detect import Detector
+from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
+from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, stage_key
+from mvai.io.video import Video
+from mvai.progress import Stopwatch
+from mvai.reconstruct import Reconstructor
+from mvai.smooth import Smoother
+from mvai.types import Character, MvaiError
+
+STAGES = {
+    "detect": mvai.detect.METHODS,
+    "reconstruct": mvai.reconstruct.METHODS,
+    "smooth": mvai.smooth.METHODS,
+    "transfer": mvai.transfer.METHODS,
+}
+"""Methods of every stage, in the order of the stages."""
+DEFAULTS = {
+    "detect": "mediapipe",
+    "reconstruct": "smplify-x",
+    "smooth": "savgol",
+    "transfer": "rig",
+}
+
+
+@dataclass(frozen=True)
+class Methods:
+    """One method with its settings for every stage."""
+
+    detect: Detector
+    reconstruct: Reconstructor
+    smooth: Smoother
+    transfer: Any
+    """Settings whose module holds `register` and `drive`."""
+
+
+def method_class(stage: str, name: str) -> type:
+    """The settings of a stage's method, a frozen dataclass.
+
+    Raises:
+        MvaiError: the stage has no such method.
+    """
+    methods = STAGES[stage]
+    if name not in methods:
+        raise MvaiError(f"{name}: no such method to {stage}; choose one of {', '.join(methods)}.")
+    module, cls = methods[name].split(":")
+    return getattr(import_module(module), cls)
+
+
+def method_name(stage: str, config: Any) -> str:
+    """Name of the method that some settings belong to."""
+    where = f"{type(config).__module__}:{type(config).__qualname__}"
+    return next((name for name, place in STAGES[stage].items() if place == where), where)
+
+
+def configured(stage: str, choice: Any) -> Any:
+    """The settings meant by `choice`: themselves, or a method's name for its defaults.
+
+    Raises:
+        MvaiError: there is no such method, or it has settings without a default.
+    """
+    if not isinstance(choice, str):
+        return choice
+    cls = method_class(stage, choice)
+    try:
+        return cls()
+    except TypeError as error:
+        raise MvaiError(
+            f"{choice}: this method to {stage} needs settings; `mvai methods` lists them."
+        ) from error
+
+
+def _stored(stage: str, config: Any, *inputs: str) -> StageRecord:
+    """What is stored about a stage's result; files that the settings name are inputs too."""
+    name, settings = method_name(stage, config), plain_settings(config)
+    paths = [getattr(config, f.name) for f in fields(config)]
+    hashes = [file_sha256(p) for p in paths if isinstance(p, Path)]
+    return StageRecord(name, settings, stage_key(name, settings, version("mvai"), *inputs, *hashes))
+
+
+def _same(kept: Archive, stage: str, record: StageRecord) -> bool:
+    return stage in kept.stages and kept.stages[stage].key == record.key
+
+
+def kept_results(keep: Path | None) -> Archive:
+    """The archive at `keep`, empty when it is missing or cannot be used."""
+    if keep is None or not keep.exists():
+        return Archive()
+    try:
+        return read_archive(keep)
+    except MvaiError:
+        return Archive()
+
+
+def reconstruct_video(
+    video: Video,
+    methods: Methods,
+    watch: Stopwatch,
+    keep: Path | None = None,
+    resume: bool = True,
+) -> Archive:
+    """Detect, reconstruct and smooth.
+
+    Args:
+        video: what to look at.
+        methods: how.
+        watch: hears of the stages.
+        keep: archive to file finished stages in, and to take them from.
+        resume: take finished stages from `keep`.
+
+    Raises:
+        MvaiError: a stage cannot do its work; what was finished stays in `keep`.
+    """
+    kept = kept_results(keep) if resume else Archive()
+    sha256 = file_sha256(video.path)
+    done = Archive(video=str(video.path.absolute()), video_sha256=sha256)
+
+    record = _stored("detect", methods.detect, sha256)
+    if kept.keypoints is not None and _same(kept, "detect", record):
+        keypoints, record = kept.keypoints, kept.stages["detect"]
+        watch.note("Key-points are taken from an earlier run.")
+    else:
+        with watch.stage("detect") as progress:
+            keypoints = methods.detect.detect(video, progress)
+        record = replace(record, seconds=watch.seconds["detect"])
+    done = replace(done, keypoints=keypoints, stages={"detect": record})
+    if keep is not None:
+        # Also drops what an earlier run left under other settings.
+        still = _stored("reconstruct", methods.reconstruct, record.key)
+        if not _same(kept, "reconstruct", still):
+            write_archive(keep, done)
+
+    record = _stored("reconstruct", methods.reconstruct, record.key)
+    if kept.raw is not None and _same(kept, "reconstruct", record):
+        raw, record = kept.raw, kept.stages["reconstruct"]
+        watch.note("The reconstruction is taken from an earlier run.")
+    else:
+        with watch.stage("reconstruct") as progress:
+            raw = methods.reconstruct.reconstruct(keypoints, progress)
+        record = replace(record, seconds=watch.seconds["reconstruct"])
+        done = replace(done, raw=raw, stages={**done.stages, "reconstruct": record})
+        if keep is not None:
+            write_archive(keep, done)
+    done = replace(done, raw=raw, stages={**done.stages, "reconstruct": record})
+    return smooth_archive(done, methods.smooth, watch)
+
+
+def smooth_archive(done: Archive, smoother: Smoother, watch: Stopwatch) -> Archive:
+    """Smooth the reconstructed sequence of an archive."""
+    assert done.raw is not None
+    record = _stored("smooth", smoother, done.stages["reconstruct"].key)
+    with watch.stage("smooth"):
+        smoothed = smoother.smooth(done.raw)
+    record = replace(record, seconds=watch.seconds["smooth"])
+    return replace(done, smoothed=smoothed, stages={**done.stages, "smooth": record})
+
+
+def register(character: Character, config: Any, watch: Stopwatch) -> Any:
+    """Make a character ready to be driven (see the method's own `register`).
+
+    Raises:
+        MvaiError: the method cannot work with this character.
+    """
+    module = import_module(type(config).__module__)
+    from mvai.detect.image import image_detector
+
+    with watch.stage("fit skeleton"), image_detector() as detector:
+        return module.register(character, detector, config)
+
+
+def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopwatch) -> Archive:
+    """Drive a registered character with an archive's sequence.
+
+    Raises:
+        MvaiError: the archive has no sequence, or the method cannot read its topology.
+    """
+    sequence = done.sequence
+    if sequence is None:
+        raise MvaiError("The archive holds no mesh sequence; reconstruct the video first.")
+    before = done.stages.get("smooth") or done.stages.get("reconstruct")
+    identity = character_sha256(registration.character)
+    record = _stored("transfer", config, before.key if before else "", identity)
+    module = import_module(type(config).__module__)
+    with watch.stage("transfer"):
+        animation = module.drive(registration, sequence, config)
+    record = replace(record, seconds=watch.seconds["transfer"])
+    return replace(done, animation=animation, stages={**done.stages, "transfer": record})
