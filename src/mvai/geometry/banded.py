@@ -46,7 +46,7 @@ def solve_chain(
         factor = cholesky_banded(banded, lower=True, overwrite_ab=True, check_finite=False)
         solved = cho_solve_banded((factor, True), stacked, overwrite_b=True, check_finite=False)
     y, Z = solved[:, 0], solved[:, 1:]
-    B = border.reshape(-1, shared)
+    B = border.reshape(frames * size, shared)
     schur = corner - B.T @ Z
     s = np.linalg.solve(schur, right_shared - B.T @ y) if shared else np.zeros(0)
     return (y - Z @ s).reshape(frames, size), s

@@ -26,12 +26,11 @@ class ClipWeights:
     """2D key-points, as metres at the person's depth."""
     pixel_rho_m: float = 0.15
     """Beyond this a 2D key-point is taken for an outlier."""
-    landmark_m: float = 0.08
-    """3D landmarks along the viewing direction."""
-    landmark_across_m: float = 0.06
-    """3D landmarks across it."""
-    landmark_rho_m: float = 0.30
-    """Beyond this a 3D landmark is taken for an outlier."""
+    landmark: float = 2.0
+    """3D landmarks, as a multiple of the deviation they come with (their errors last, so frames
+    are not independent witnesses)."""
+    landmark_rho: float = 4.0
+    """Beyond this multiple of its deviation a 3D landmark is taken for an outlier."""
     acceleration: float = 8.0
     """Joints' acceleration, m/s^2."""
     contact_m: float = 0.01
@@ -55,7 +54,8 @@ class Observation:
     confidence: Float[Tensor, "frames points"]
     xyz_m: Float[Tensor, "frames points 3"]
     """Relative to the middle of the hips, world axes; 0 where unknown."""
-    confidence_3d: Float[Tensor, "frames points"]
+    landmark_inverse_m: Float[Tensor, "frames points 3"]
+    """1 / standard deviation of every coordinate of `xyz_m`; 0 where unknown."""
     pixel_m: Float[Tensor, " frames"]
     """Size of a pixel at the person's depth."""
     planted: Bool[Tensor, "steps points"]
@@ -101,11 +101,9 @@ class ClipEnergy:
         return r, (r * r).sum(-1)
 
     def _landmarks(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        w = self.weights
         middle = points[:, list(self.hips)].mean(1, keepdim=True)
         d = points[:, self.joints :] - middle - self.observation.xyz_m
-        across = w.landmark_m / w.landmark_across_m
-        r = d * d.new_tensor([across, across, 1.0])
+        r = d * self.observation.landmark_inverse_m
         return r, (r * r).sum(-1)
 
     def _bend(self, u: Tensor) -> Tensor:
@@ -124,7 +122,7 @@ class ClipEnergy:
         _, pixel2 = self._pixels(points[:, self.joints :])
         _, landmark2 = self._landmarks(points)
         e = (o.confidence**2 * gmof(pixel2, w.pixel_rho_m)).sum() / (2 * w.pixel_m**2)
-        e += (o.confidence_3d**2 * gmof(landmark2, w.landmark_rho_m)).sum() / (2 * w.landmark_m**2)
+        e += gmof(landmark2, w.landmark_rho).sum() / (2 * w.landmark**2)
         e += w.pose * self.prior.energy_of(u[:, 6:].unflatten(1, (21, 3))).sum()
         e += 0.5 * w.bend * (self._bend(u) ** 2).sum()
         e += 0.5 * (shape * shape).sum() / w.shape**2
@@ -175,10 +173,9 @@ class ClipEnergy:
             weight.repeat_interleave(2, 1),
         )
         r, squared = self._landmarks(points)
-        across = w.landmark_m / w.landmark_across_m
-        scale = r.new_tensor([across, across, 1.0])[:, None]
+        scale = o.landmark_inverse_m[..., None]
         hips = list(self.hips)
-        weight = o.confidence_3d**2 * _reweight(squared, w.landmark_rho_m) / w.landmark_m**2
+        weight = _reweight(squared, w.landmark_rho) / w.landmark**2
         add(
             ((seen - J[:, hips].mean(1, keepdim=True)) * scale).flatten(1, 2),
             ((seen_s - Js[:, hips].mean(1, keepdim=True)) * scale).flatten(1, 2),

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mvai.body.model import LinearBody
 from mvai.geometry.banded import solve_chain
+from mvai.nets.landmark_correction import LandmarkCorrection, corrected
 from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
@@ -89,6 +90,7 @@ def fit_clip(
     body: LinearBody,
     keypoints: Keypoints,
     prior: GaussianMixture,
+    correction: LandmarkCorrection,
     weights: ClipWeights,
     shape_size: int = 10,
     iterations: tuple[int, int] = (8, 16),
@@ -105,7 +107,7 @@ def fit_clip(
     )
     kinematics = Kinematics(body, names, shape_size)
     focal = default_focal_px(keypoints.width, keypoints.height)
-    observation, R0, t0 = observe(body, keypoints, names, focal)
+    observation, R0, t0 = observe(body, keypoints, names, focal, correction)
     joints, axes, bends = hinge_axes(body)
     energy = ClipEnergy(
         observation=observation,
@@ -127,7 +129,7 @@ def fit_clip(
         weights,
         pixel_m=4 * weights.pixel_m,
         pixel_rho_m=6 * weights.pixel_rho_m,
-        landmark_rho_m=3 * weights.landmark_rho_m,
+        landmark_rho=3 * weights.landmark_rho,
     )
     total = sum(iterations)
     u, shape, _ = levenberg_marquardt(
@@ -188,7 +190,11 @@ def levenberg_marquardt(
 
 
 def observe(
-    body: LinearBody, keypoints: Keypoints, names: tuple[str, ...], focal_px: float
+    body: LinearBody,
+    keypoints: Keypoints,
+    names: tuple[str, ...],
+    focal_px: float,
+    correction: LandmarkCorrection,
 ) -> tuple[Observation, np.ndarray, np.ndarray]:
     """What the fit sees, and root orientation and translation to start from."""
     columns = [keypoints.index(n) for n in names]
@@ -196,10 +202,10 @@ def observe(
     xy = keypoints.xy_px[:, columns]
     seen = np.isfinite(xy).all(-1)
     confidence = np.where(seen, keypoints.confidence[:, columns], 0.0)
-    xyz = landmarks_in_world(keypoints, focal_px)[:, columns]
-    known = np.isfinite(xyz).all(-1)
-    R0 = torso_orientation(body, names, xyz)
-    t0 = solve_translation(xyz, xy, confidence, focal_px, centre)
+    xyz, inverse = landmarks(keypoints, names, focal_px, correction)
+    xyz_or_nan = np.where(inverse > 0, xyz, np.nan)
+    R0 = torso_orientation(body, names, xyz_or_nan)
+    t0 = solve_translation(xyz_or_nan, xy, confidence, focal_px, centre)
     t0 = nearest_seen(t0, (confidence > 0.3).sum(1) >= 3)
     pixel_m = -t0[:, 2] / focal_px
     tensor = lambda a: torch.from_numpy(np.nan_to_num(a)).float()  # noqa: E731
@@ -207,7 +213,7 @@ def observe(
         xy_px=tensor(xy),
         confidence=tensor(confidence),
         xyz_m=tensor(xyz),
-        confidence_3d=tensor(np.where(known, confidence, 0.0)),
+        landmark_inverse_m=tensor(inverse),
         pixel_m=tensor(pixel_m),
         planted=torch.from_numpy(planted_points(xy, names, pixel_m, keypoints.fps)),
         focal_px=focal_px,
@@ -258,10 +264,23 @@ def unwrapped(rotvec: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frame
     return out
 
 
-def landmarks_in_world(keypoints: Keypoints, focal_px: float) -> Float[np.ndarray, "f p 3"]:
-    """3D landmarks relative to the middle of the hips in world axes (x right, y up, z back)."""
-    if keypoints.xyz_m is None:
-        return np.full((*keypoints.xy_px.shape[:2], 3), np.nan)
-    R = viewing_rotation(keypoints, focal_px)
-    camera = np.einsum("fab,fpb->fpa", R, keypoints.xyz_m)
-    return camera * np.array([1.0, -1.0, -1.0])
+def landmarks(
+    keypoints: Keypoints, names: tuple[str, ...], focal_px: float, correction: LandmarkCorrection
+) -> tuple[Float[np.ndarray, "frames points 3"], Float[np.ndarray, "frames points 3"]]:
+    """3D landmarks relative to the middle of the hips and the inverse of their deviations.
+
+    World axes (x right, y up, z back), metres; both 0 for points the correction does not know.
+    """
+    frames = keypoints.frames
+    xyz, inverse = np.zeros((frames, len(names), 3)), np.zeros((frames, len(names), 3))
+    position, deviation = corrected(keypoints, correction)
+    R = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
+    position = np.einsum("fab,fpb->fpa", R, position)
+    # Confidence 0 means the frame was filled in: nothing is known there.
+    seen = keypoints.seen()[:, None, None]
+    for i, name in enumerate(names):
+        if name in BODY_KEYPOINTS:
+            j = BODY_KEYPOINTS.index(name)
+            xyz[:, i] = position[:, j]
+            inverse[:, i] = 1 / deviation[:, j][:, [0, 0, 1]]
+    return xyz, inverse * seen

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
+from mvai.nets.landmark_correction import load_landmark_correction
 from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
@@ -59,7 +60,14 @@ class SmplifyX:
                 T_level = np.eye(4)
             else:
                 with torch.no_grad():
-                    fit = fit_clip(body, keypoints, prior, self.weights, report=share)
+                    fit = fit_clip(
+                        body,
+                        keypoints,
+                        prior,
+                        load_landmark_correction(),
+                        self.weights,
+                        report=share,
+                    )
                     pose = fit.pose()
                     T_level = fit.level()
             with torch.no_grad():

@@ -1,0 +1,136 @@
+"""From a detector's 2D and 3D landmarks to better 3D landmarks, with their uncertainty.
+
+A monocular detector is sure about pixels and guesses depth frame by frame: people lean towards the
+camera, limbs are too short, left and right depth flip. Seen over a second together with all other
+landmarks many of these errors are predictable, and a small temporal convolutional network (in the
+manner of Pavllo et al., CVPR 2019) learns them from rendered motion capture, where the same
+detector's mistakes have a known truth. It says how far it trusts each landmark along and across
+the view (Kendall and Gal, NeurIPS 2017), which the fit uses as weights.
+
+`mvai train landmark-correction` makes the weights; weights/landmark_correction.md is their card.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import maximum_filter1d
+from torch import Tensor, nn
+
+from mvai.types import Keypoints, MvaiError
+from mvai.types.names import BODY_KEYPOINTS
+
+WEIGHTS = Path(str(files("mvai"))) / "weights" / "landmark_correction.safetensors"
+POINTS = len(BODY_KEYPOINTS)
+FEATURES = 7
+"""Per landmark: x, y in body sizes; x, y, z in metres; confidence; whether depth is known."""
+RATE = 30.0
+"""Frames a second the network is meant for; faster video is read at a stride."""
+REACH_S = 0.5
+"""The body's size in pixels is its largest within this many seconds."""
+
+
+class LandmarkCorrection(nn.Module):
+    """Residual temporal convolutions with a receptive field of 29 frames."""
+
+    def __init__(self, width: int = 256, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.enter = nn.Conv1d(POINTS * FEATURES, width, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(8, width),
+                nn.SiLU(),
+                nn.Conv1d(width, width, 5, dilation=d, padding=2 * d, padding_mode="replicate"),
+                nn.GroupNorm(8, width),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Conv1d(width, width, 1),
+            )
+            for d in (1, 2, 4)
+        )
+        self.leave = nn.Conv1d(width, POINTS * 5, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(
+        self, features: Float[Tensor, "batch frames points features"]
+    ) -> tuple[Float[Tensor, "batch frames points 3"], Float[Tensor, "batch frames points 2"]]:
+        """Corrected landmarks (metres, crop axes) and log deviations across and along the view."""
+        x = self.enter(features.flatten(2).transpose(1, 2))
+        for block in self.blocks:
+            x = x + block(x)
+        out = self.leave(x).transpose(1, 2).unflatten(2, (POINTS, 5))
+        start = features[..., 2:5]
+        return start + out[..., :3], (out[..., 3:] - 2.5).clamp(-5.0, 1.0)
+
+
+def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
+    """The network's input. Landmarks the detector does not have are zero."""
+    frames = keypoints.frames
+    out = np.zeros((frames, POINTS, FEATURES), np.float32)
+    has = [i for i, n in enumerate(BODY_KEYPOINTS) if n in keypoints.names]
+    columns = [keypoints.index(BODY_KEYPOINTS[i]) for i in has]
+    xy = np.full((frames, POINTS, 2), np.nan)
+    xy[:, has] = keypoints.xy_px[:, columns]
+    seen = np.isfinite(xy).all(-1)
+    hips = [BODY_KEYPOINTS.index(n) for n in ("left_hip", "right_hip")]
+    middle = np.nan_to_num(xy[:, hips].mean(1))
+    centred = np.where(seen[..., None], xy - middle[:, None], 0.0)
+    count = np.maximum(seen.sum(1), 1)
+    size = np.sqrt((centred**2).sum((1, 2)) / count)
+    size = maximum_filter1d(size, 2 * round(REACH_S * keypoints.fps) + 1, mode="nearest")
+    out[..., :2] = centred / np.maximum(size, 1e-3)[:, None, None]
+    out[:, has, 5] = np.where(seen[:, has], keypoints.confidence[:, columns], 0.0)
+    if keypoints.xyz_m is not None:
+        xyz = keypoints.xyz_m[:, columns]
+        known = np.isfinite(xyz).all(-1)
+        out[:, has, 2:5] = np.where(known[..., None], xyz, 0.0)
+        out[:, has, 6] = known
+    return out
+
+
+@torch.no_grad()
+def corrected(
+    keypoints: Keypoints, network: LandmarkCorrection
+) -> tuple[Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
+    """Corrected landmarks relative to the middle of the hips and their standard deviations.
+
+    Returns: positions in metres in crop axes (x right, y down, z forward along the line of sight
+    to the person) and deviations (m) across and along the view.
+    """
+    x = torch.from_numpy(features(keypoints))
+    stride = max(1, round(keypoints.fps / RATE))
+    position, deviation = torch.empty(len(x), POINTS, 3), torch.empty(len(x), POINTS, 2)
+    for phase in range(min(stride, len(x))):
+        p, s = network(x[None, phase::stride])
+        position[phase::stride], deviation[phase::stride] = p[0], s[0].exp()
+    return position.numpy(), deviation.numpy()
+
+
+def load_landmark_correction(path: Path = WEIGHTS) -> LandmarkCorrection:
+    """The trained network.
+
+    Raises:
+        MvaiError: the file is missing or does not fit the network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        network = LandmarkCorrection(width=tensors["enter.weight"].shape[0])
+        network.load_state_dict(tensors, strict=True)
+    except FileNotFoundError as error:
+        raise MvaiError(
+            f"{path}: the landmark correction's weights are missing; install mvai again."
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise MvaiError(
+            f"{path}: the landmark correction's weights do not match this version; "
+            "install mvai again."
+        ) from error
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,199 @@
+"""Train the landmark correction on rendered motion capture (see nets/landmark_correction.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from mvai.body.model import LinearBody
+from mvai.io.atomic import written_whole
+from mvai.nets.landmark_correction import POINTS, LandmarkCorrection, features
+from mvai.train.poses import PoseClip
+from mvai.train.rendered import Scene, random_scene
+from mvai.types import Keypoints
+from mvai.types.names import BODY_KEYPOINTS, mirrored
+
+WINDOW = 32
+MIRROR = [BODY_KEYPOINTS.index(mirrored(n)) for n in BODY_KEYPOINTS]
+STRIDES = (1, 1, 1, 1, 2, 2, 3, 6)
+"""Frame strides drawn in training, for video slower than the capture."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is trained."""
+
+    steps: int = 4000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    width: int = 256
+    weight_decay: float = 0.02
+    projected: int = 1500
+    """Clips that are projected instead of drawn; they make up half of every batch."""
+    seed: int = 0
+
+
+def truth(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 33 3"]:
+    """True landmarks relative to the middle of the hips, in the axes of a crop on the person."""
+    _, points = body.joints_and_keypoints(
+        BODY_KEYPOINTS,
+        torch.from_numpy(scene.shape).float()[None],
+        torch.from_numpy(scene.rotations).float(),
+        torch.from_numpy(scene.translation).float(),
+    )
+    T = scene.camera.T_camera_world
+    camera = points.numpy() @ T[:3, :3].T + T[:3, 3]
+    torso = [BODY_KEYPOINTS.index(f"{s}_{p}") for s in ("left", "right") for p in ("shoulder", "hip")]
+    centre = camera[:, torso].mean(1)
+    yaw = np.arctan2(centre[:, 0], centre[:, 2])
+    pitch = np.arctan2(centre[:, 1], np.hypot(centre[:, 0], centre[:, 2]))
+    R = Rotation.from_euler("YX", np.stack([yaw, -pitch], 1)).as_matrix()
+    hips = [BODY_KEYPOINTS.index(f"{s}_hip") for s in ("left", "right")]
+    relative = camera - camera[:, hips].mean(1, keepdims=True)
+    return np.einsum("fba,fpb->fpa", R, relative).astype(np.float32)
+
+
+def augmented(
+    keypoints: Keypoints, target: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A window of one clip: another rate, mirrored, rolled, with noise and missing landmarks."""
+    stride = int(rng.choice(STRIDES))
+    while stride > 1 and keypoints.frames < stride * 8:
+        stride -= 1
+    length = min(WINDOW, keypoints.frames // stride)
+    start = int(rng.integers(0, keypoints.frames - length * stride + 1))
+    span = slice(start, start + length * stride, stride)
+    xy = keypoints.xy_px[span, :POINTS].copy()
+    xyz = np.full((*xy.shape[:2], 3), np.nan)
+    if keypoints.xyz_m is not None:
+        xyz = keypoints.xyz_m[span, :POINTS].copy()
+    confidence, target = keypoints.confidence[span, :POINTS].copy(), target[span].copy()
+    if rng.random() < 0.5:
+        xy, xyz, confidence, target = (a[:, MIRROR] for a in (xy, xyz, confidence, target))
+        xy[..., 0] *= -1
+        xyz[..., 0] *= -1
+        target[..., 0] *= -1
+    c, s = np.cos(a := rng.normal() * 0.1), np.sin(a)
+    roll = np.array([[c, -s], [s, c]])
+    xy = xy @ roll.T
+    xyz[..., :2] = xyz[..., :2] @ roll.T
+    target[..., :2] = target[..., :2] @ roll.T
+    xy += rng.normal(size=xy.shape) * rng.uniform(0, 0.012) * np.nanstd(xy[..., 1])
+    xyz += rng.normal(size=xyz.shape) * rng.uniform(0, 0.03)
+    gone = rng.random(POINTS) < (rng.random() < 0.3) * 0.2
+    xy[:, gone], xyz[:, gone], confidence[:, gone] = np.nan, np.nan, 0.0
+    if rng.random() < 0.25:
+        xyz[:] = np.nan
+        confidence = np.where(np.isfinite(confidence), np.clip(confidence + rng.normal() * 0.1, 0, 1), 0)
+    clip = replace(
+        keypoints, names=BODY_KEYPOINTS, xy_px=xy, xyz_m=xyz, confidence=confidence,
+        fps=keypoints.fps / stride, present=None,
+    )  # fmt: skip
+    x = features(clip)
+    pad = WINDOW - length
+    return np.pad(x, ((0, pad), (0, 0), (0, 0)), mode="edge"), np.pad(
+        target, ((0, pad), (0, 0), (0, 0)), mode="edge"
+    )
+
+
+def projected(body: LinearBody, scene: Scene, rng: np.random.Generator) -> Keypoints:
+    """Key-points of a scene without drawing it: true landmarks, with errors that last.
+
+    A detector's errors are not white: most of a landmark's error stays for a second. Such clips
+    cost next to nothing and teach the network bodies and movements; the drawn ones teach it the
+    detector.
+    """
+    target = truth(body, scene)
+    _, points = body.joints_and_keypoints(
+        BODY_KEYPOINTS,
+        torch.from_numpy(scene.shape).float()[None],
+        torch.from_numpy(scene.rotations).float(),
+        torch.from_numpy(scene.translation).float(),
+    )
+    frames = len(target)
+    xy = scene.camera.project(points.numpy().astype(float))
+    torso = np.linalg.norm(xy[:, 11:13].mean(1) - xy[:, 23:25].mean(1), axis=-1).max()
+    pixel_m = 0.5 / max(torso, 1.0)
+
+    def lasting(scale: float, dims: int) -> np.ndarray:
+        """Noise of unit variance times scale: half constant, half changing over about 0.3 s."""
+        from scipy.ndimage import gaussian_filter1d
+
+        slow = gaussian_filter1d(rng.normal(size=(frames + 40, POINTS, dims)), 5, axis=0)[20:-20]
+        slow = slow / max(slow.std(), 1e-6)
+        constant = rng.normal(size=(1, POINTS, dims))
+        return scale * (0.7 * slow + 0.7 * constant)
+
+    xy = xy + lasting(rng.uniform(0.005, 0.02) / pixel_m, 2)
+    error = lasting(1.0, 3) * np.array([0.025, 0.025, 0.06]) * rng.uniform(0.5, 1.3)
+    lean = Rotation.from_euler("X", rng.normal() * 0.12).as_matrix()
+    xyz = (target * rng.uniform(0.85, 1.1)) @ lean.T + error
+    confidence = np.clip(rng.uniform(0.6, 1.0, POINTS) + 0 * xy[..., 0], 0, 1)
+    return Keypoints(
+        BODY_KEYPOINTS, xy, confidence, scene.fps, scene.camera.width, scene.camera.height,
+        None if rng.random() < 0.3 else xyz,
+    )  # fmt: skip
+
+
+def loss(
+    position: torch.Tensor, log_deviation: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    """Laplace negative log-likelihood across and along the view, and the error of velocity."""
+    d = position - target
+    across, along = d[..., :2].norm(dim=-1), d[..., 2].abs()
+    s = log_deviation
+    likelihood = (across / s[..., 0].exp() + 2 * s[..., 0]) + (along / s[..., 1].exp() + s[..., 1])
+    velocity = (d[:, 1:] - d[:, :-1]).norm(dim=-1)
+    return likelihood.mean() + 10 * velocity.mean() + 5 * d.norm(dim=-1).mean()
+
+
+def train_landmark_correction(
+    body: LinearBody,
+    clips: list[tuple[Scene, Keypoints]],
+    captures: list[PoseClip],
+    out: Path,
+    recipe: Recipe | None = None,
+    report=lambda step, steps, value: None,
+) -> LandmarkCorrection:
+    """Fit the network to rendered clips and write its weights to `out`."""
+    from safetensors.torch import save_file
+
+    recipe = recipe or Recipe()
+    rng = np.random.default_rng(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    targets = [truth(body, scene) for scene, _ in clips]
+    drawn = len(clips)
+    for seed, capture in enumerate(rng.choice(len(captures), recipe.projected)):
+        scene = random_scene(body, captures[capture], seed, frames=64)
+        clips = [*clips, (scene, projected(body, scene, rng))]
+        targets.append(truth(body, scene))
+    network = LandmarkCorrection(recipe.width)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=recipe.steps
+    )
+    network.train()
+    for step in range(recipe.steps):
+        half = recipe.batch // 2
+        chosen = np.concatenate(
+            [rng.integers(0, drawn, half), rng.integers(drawn, len(clips), recipe.batch - half)]
+        )
+        pairs = [augmented(clips[i][1], targets[i], rng) for i in chosen]
+        x, y = (torch.from_numpy(np.stack(a).astype(np.float32)) for a in zip(*pairs, strict=True))
+        value = loss(*network(x), y)
+        optimiser.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        report(step, recipe.steps, value.item())
+    with written_whole(out) as temporary:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,359 @@
+"""The maths of the fit against naive twins, and the fit against bodies it should find."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from mvai.body.anny import anny_body
+from mvai.geometry.banded import solve_chain
+from mvai.geometry.lbfgs import minimise
+from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
+from mvai.reconstruct import method
+from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
+from mvai.reconstruct.collision import spheres_of
+from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
+from mvai.reconstruct.fit_clip import unwrapped
+from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
+from mvai.reconstruct.kinematics import Kinematics, numerically
+from mvai.reconstruct.level import level
+from mvai.reconstruct.smplify_x import SmplifyX
+from mvai.types import Camera, Keypoints, MvaiError
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
+
+NAMES = (
+    "nose",
+    "left_shoulder",
+    "right_shoulder",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "left_heel",
+)
+LIMBS = tuple(
+    f"{s}_{j}" for s in ("left", "right")
+    for j in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+# --- solvers ------------------------------------------------------------------------------------
+
+
+def test_minimise_solves_independent_quadratics_each_at_its_own_pace():
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(5, 6, 6, generator=generator)
+    A = A @ A.transpose(1, 2) + torch.diag(torch.logspace(-1, 2, 6))
+    b = torch.randn(5, 6, generator=generator)
+
+    def energy(x):
+        return 0.5 * torch.einsum("pi,pij,pj->p", x, A, x) - (b * x).sum(1)
+
+    x = minimise(energy, torch.zeros(5, 6), iterations=80, tolerance=1e-12)
+    torch.testing.assert_close(x, torch.linalg.solve(A, b), atol=1e-3, rtol=1e-3)
+
+
+def test_minimise_leaves_a_solved_problem_alone_while_others_go_on():
+    def energy(x):
+        return (x**2).sum(1) * torch.tensor([1.0, 1e3])
+
+    x = minimise(energy, torch.tensor([[0.0, 0.0], [1.0, -1.0]]), iterations=40)
+    assert x.abs().max() < 1e-3
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(3, 7), st.integers(1, 4), st.integers(0, 3), st.integers(0, 10_000))
+def test_chain_solver_agrees_with_a_dense_solve(frames, size, shared, seed):
+    rng = np.random.default_rng(seed)
+    blocks = [rng.normal(size=(frames, size, size)) for _ in range(3)]
+    blocks[0] = blocks[0] + blocks[0].transpose(0, 2, 1) + 12 * size * np.eye(size)
+    border = rng.normal(size=(frames, size, shared))
+    corner = 40 * frames * np.eye(shared)
+    right, right_shared = rng.normal(size=(frames, size)), rng.normal(size=shared)
+    n = frames * size
+    dense = np.zeros((n + shared, n + shared))
+    for offset, block in enumerate(blocks):
+        for f in range(frames - offset):
+            a, b = (
+                slice(f * size, (f + 1) * size),
+                slice((f + offset) * size, (f + offset + 1) * size),
+            )
+            dense[a, b] = block[f]
+            dense[b, a] = block[f].T
+    dense[:n, n:], dense[n:, :n] = border.reshape(n, shared), border.reshape(n, shared).T
+    dense[n:, n:] = corner
+    x, s = solve_chain(blocks, border, corner, right, right_shared)
+    expected = np.linalg.solve(dense, np.concatenate([right.ravel(), right_shared]))
+    np.testing.assert_allclose(np.concatenate([x.ravel(), s]), expected, atol=1e-9)
+
+
+# --- kinematics and energy ----------------------------------------------------------------------
+
+
+def test_derivatives_in_closed_form_agree_with_differences():
+    kinematics = Kinematics(anny_body(), NAMES, 10)
+    generator = torch.Generator().manual_seed(1)
+    u, shape = 0.7 * torch.randn(4, 69, generator=generator), torch.randn(10, generator=generator)
+    at = kinematics.linearise(u, shape, derivatives=True)
+    np.testing.assert_allclose(at.by_frame.numpy(), numerically(kinematics, u, shape), atol=2e-3)
+    for s in range(10):
+        e = 0.01 * torch.eye(10)[s]
+        high = kinematics.linearise(u, shape + e, derivatives=False).points
+        low = kinematics.linearise(u, shape - e, derivatives=False).points
+        torch.testing.assert_close(at.by_shape[..., s], (high - low) / 0.02, atol=1e-3, rtol=0)
+
+
+def test_closed_form_points_are_those_of_the_body_model():
+    body = anny_body()
+    kinematics = Kinematics(body, NAMES, 10)
+    u = 0.4 * torch.randn(3, 69, generator=torch.Generator().manual_seed(2))
+    shape = torch.zeros(24)
+    shape[:10] = torch.linspace(-1, 1, 10)
+    joints, points = body.joints_and_keypoints(
+        NAMES, shape[None], kinematics.rotations(u), u[:, 3:6]
+    )
+    got = kinematics.linearise(u, shape[:10], derivatives=False).points
+    torch.testing.assert_close(got[:, 22:], points, atol=1e-5, rtol=0)
+    torch.testing.assert_close(got[:, 4], joints[:, body.joint("LeftToeBase")], atol=1e-5, rtol=0)
+
+
+def energy_of_random_clip(seed: int, frames: int = 5) -> tuple[ClipEnergy, Kinematics]:
+    body = anny_body()
+    rng = np.random.default_rng(seed)
+    tensor = lambda *s: torch.from_numpy(rng.normal(size=s)).float()  # noqa: E731
+    joints, axes, bends = hinge_axes(body)
+    prior = load_pose_prior()
+    assert isinstance(prior, GaussianMixture)
+    observation = Observation(
+        xy_px=200 + 60 * tensor(frames, len(NAMES), 2),
+        confidence=torch.rand(frames, len(NAMES)),
+        xyz_m=0.4 * tensor(frames, len(NAMES), 3),
+        landmark_inverse_m=10 + tensor(frames, len(NAMES), 3),
+        pixel_m=torch.full((frames,), 0.01),
+        planted=torch.rand(frames - 1, len(NAMES)) > 0.5,
+        focal_px=500.0,
+        centre_px=torch.tensor([200.0, 200.0]),
+        fps=10.0,
+    )
+    # Without the robust functions Gauss-Newton's gradient is the exact one.
+    weights = ClipWeights(pixel_rho_m=1e4, landmark_rho=1e4)
+    return ClipEnergy(
+        observation, weights, prior, spheres_of(body), 22, (22 + 3, 22 + 4),
+        [BODY_JOINTS.index(body.joints[j]) - 1 for j in joints], axes, bends,
+    ), Kinematics(body, NAMES, 10)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_systems_gradient_is_the_derivative_of_the_energy(seed):
+    energy, kinematics = energy_of_random_clip(seed)
+    generator = torch.Generator().manual_seed(seed)
+    u = 0.25 * torch.randn(5, 69, generator=generator)
+    u[:, 5] = -3.0 + 0.1 * torch.arange(5)
+    shape = 0.3 * torch.randn(10, generator=generator)
+    at = kinematics.linearise(u, shape, derivatives=True)
+    system = energy.system(u, shape, at)
+    for _ in range(6):
+        d = torch.randn(5, 69, generator=generator)
+        d = d / d.norm()
+        step = 3e-3
+        high, low = (
+            energy.value(v, shape, kinematics.linearise(v, shape, derivatives=False).points)
+            for v in (u + step * d, u - step * d)
+        )
+        expected = (high - low) / (2 * step)
+        assert float((system.gradient * d).sum()) == pytest.approx(expected, rel=0.03, abs=2.0)
+
+
+def test_robust_function_values_of_the_paper():
+    # rho^2 r^2 / (r^2 + rho^2) with rho = 100: 50 at r^2 = 100 / 1.99..., half of rho^2 at r = rho.
+    assert float(gmof(torch.tensor(100.0**2), 100.0)) == pytest.approx(5000.0)
+    assert float(gmof(torch.tensor(4.0), 100.0)) == pytest.approx(4.0, rel=1e-3)
+    assert float(gmof(torch.tensor(1e12), 100.0)) == pytest.approx(1e4, rel=1e-4)
+
+
+def test_angle_prior_punishes_knees_bent_forwards_only():
+    _, axes, bends = hinge_axes(anny_body())
+    rest = torch.zeros(1, 4, 3)
+    back, front = rest.clone(), rest.clone()
+    back[0, 1, 0], front[0, 1, 0] = 1.0, -1.0
+    e = [float(angle_prior(v, axes, bends)) for v in (back, rest, front)]
+    assert e[0] < e[1] < e[2]
+    assert e[2] - e[1] == pytest.approx(np.exp(2.0) - 1.0, rel=1e-4)
+
+
+def test_spheres_collide_when_an_arm_enters_the_chest():
+    body = anny_body()
+    spheres = spheres_of(body)
+    rest = body.joint_template[[body.joint(n) for n in BODY_JOINTS]][None].clone()
+    assert float(spheres.penetration(rest)) == 0.0
+    inside = rest.clone()
+    chest = BODY_JOINTS.index("Spine2")
+    inside[0, BODY_JOINTS.index("LeftHand")] = rest[0, chest]
+    assert float(spheres.penetration(inside)) > 1e-3
+    frame, _, _, direction, overlap = spheres.contacts(inside)
+    assert (frame == 0).all() and (overlap > 0).all()
+    torch.testing.assert_close(direction.norm(dim=-1), torch.ones(len(frame)))
+
+
+# --- starting points ----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(-3, 3), st.floats(-1, 1), st.floats(-8, -1.5), st.integers(0, 999))
+def test_translation_is_recovered_from_exact_pixels(x, y, z, seed):
+    rng = np.random.default_rng(seed)
+    relative = rng.normal(size=(1, 8, 3)) * 0.4
+    camera = Camera.from_focal(700, 640, 480)
+    t = np.array([x, y, z])
+    if ((relative + t)[..., 2] > -0.3).any():
+        return
+    xy = camera.project(relative + t)
+    got = solve_translation(relative, xy, np.ones((1, 8)), 700, np.array([320.0, 240.0]))
+    np.testing.assert_allclose(got[0], t, atol=1e-5)
+
+
+def test_torso_orientation_turns_with_the_torso():
+    body = anny_body()
+    names = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    rest = body.regress(names, body.template.numpy()[None])
+    R = Rotation.from_rotvec([[0.2, 2.5, -0.3], [0, 0, 0]]).as_matrix()
+    xyz = np.einsum("fab,pb->fpa", R, rest[0])
+    np.testing.assert_allclose(torso_orientation(body, names, xyz), R, atol=1e-6)
+
+
+def test_rotation_vectors_do_not_jump_when_a_person_spins():
+    angles = np.linspace(0, 4 * np.pi, 60)
+    wrapped = Rotation.from_euler("Y", angles[:, None]).as_rotvec()
+    steps = np.linalg.norm(np.diff(unwrapped(wrapped), axis=0), axis=1)
+    assert np.linalg.norm(np.diff(wrapped, axis=0), axis=1).max() > 3
+    assert steps.max() < 0.3
+
+
+def test_level_finds_a_tilted_camera():
+    rng = np.random.default_rng(0)
+    tilt = Rotation.from_euler("X", 15, degrees=True).as_matrix()
+    trunk = (np.array([0, 1, 0]) + rng.normal(size=(80, 3)) * 0.05) @ tilt.T
+    feet = np.zeros((80, 2, 3))
+    feet[:, 0] = np.array([0.1, -1.4, 0]) + np.arange(80)[:, None] // 20 * np.array([0, 0, -0.8])
+    feet[:, 1] = feet[:, 0] - [0.2, 0, 0.3]
+    planted = np.ones((80, 2), bool)
+    planted[::20] = False
+    T = level(trunk, feet @ tilt.T, planted)
+    np.testing.assert_allclose(T[:3, :3] @ tilt, np.eye(3), atol=0.06)
+    floor = (feet @ tilt.T) @ T[:3, :3].T + T[:3, 3]
+    assert np.abs(floor[..., 1]).max() < 0.15
+
+
+# --- whole fits ---------------------------------------------------------------------------------
+
+
+def performed(frames: int = 24, depth: bool = True) -> tuple[Keypoints, np.ndarray, Camera]:
+    """A body that squats with one arm raised and turns, projected without error."""
+    body = anny_body()
+    t = np.linspace(0, 1, frames)
+    u = torch.zeros(frames, 69)
+    swing = torch.from_numpy(np.sin(np.pi * t)).float()
+    u[:, 1] = 0.5 * swing
+    u[:, 3] = torch.from_numpy(0.3 * t).float()
+    u[:, 4], u[:, 5] = -0.1 * swing, -3.5
+
+    def joint(name, axis, angle):
+        u[:, 6 + 3 * (BODY_JOINTS.index(name) - 1) + axis] = angle * swing
+
+    for side in ("Left", "Right"):
+        joint(f"{side}UpLeg", 0, -0.8)
+        joint(f"{side}Leg", 0, 1.2)
+        joint(f"{side}Foot", 0, -0.4)
+    joint("LeftArm", 2, 0.9)
+    kinematics = Kinematics(body, BODY_KEYPOINTS, 10)
+    points = kinematics.linearise(u, torch.zeros(10), derivatives=False).points[:, 22:].numpy()
+    camera = Camera.from_focal(650, 640, 480)
+    middle = points[:, [23, 24]].mean(1, keepdims=True)
+    keypoints = Keypoints(
+        names=BODY_KEYPOINTS,
+        xy_px=camera.project(points),
+        confidence=np.full((frames, 33), 0.95),
+        fps=24.0,
+        width=640,
+        height=480,
+        xyz_m=None,
+    )
+    if depth:
+        R = viewing_rotation(keypoints, 650)
+        xyz = np.einsum("fba,fpb->fpa", R, (points - middle) * [1, -1, -1])
+        keypoints = replace(keypoints, xyz_m=xyz)
+    return keypoints, points, camera
+
+
+def limb_error_mm(sequence, points) -> float:
+    got = anny_body().regress(LIMBS, sequence.vertices)
+    T = sequence.camera.T_camera_world
+    want = points[:, [BODY_KEYPOINTS.index(n) for n in LIMBS]] * [1, -1, -1]
+    got = got @ T[:3, :3].T + T[:3, 3]
+    hips = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
+    got, want = (p - p[:, hips].mean(1, keepdims=True) for p in (got, want))
+    return 1000 * float(np.linalg.norm(got - want, axis=-1).mean())
+
+
+def test_default_setting_finds_a_known_performance():
+    keypoints, points, _ = performed()
+    sequence = SmplifyX().reconstruct(keypoints)
+    assert sequence.topology == "anny" and sequence.vertices.shape == (24, 13718, 3)
+    assert limb_error_mm(sequence, points) < 60
+    reprojected = sequence.camera.project(anny_body().regress(LIMBS, sequence.vertices))
+    seen = keypoints.xy_px[:, [BODY_KEYPOINTS.index(n) for n in LIMBS]]
+    assert np.median(np.linalg.norm(reprojected - seen, axis=-1)) < 5
+    # The world is level and the person stands on its floor.
+    assert abs(np.median(sequence.vertices[..., 1].min(1))) < 0.1
+
+
+def test_default_setting_bridges_a_gap():
+    keypoints, points, _ = performed()
+    present = np.ones(24, bool)
+    present[10:14] = False
+    confidence = keypoints.confidence.copy()
+    confidence[~present] = 0.0
+    gap = replace(keypoints, present=present, confidence=confidence)
+    sequence = SmplifyX().reconstruct(gap)
+    assert sequence.confidence is not None and (sequence.confidence[~present] == 0).all()
+    assert limb_error_mm(sequence, points) < 80
+    speed = np.linalg.norm(np.diff(sequence.vertices, axis=0), axis=-1).max()
+    assert speed < 0.2
+
+
+def test_paper_setting_matches_the_pixels_of_every_frame():
+    keypoints, _, _ = performed(frames=6, depth=False)
+    sequence = SmplifyX(setting="paper").reconstruct(keypoints)
+    reprojected = sequence.camera.project(anny_body().regress(LIMBS, sequence.vertices))
+    seen = keypoints.xy_px[:, [BODY_KEYPOINTS.index(n) for n in LIMBS]]
+    assert np.median(np.linalg.norm(reprojected - seen, axis=-1)) < 6
+
+
+def test_one_frame_is_enough_for_both_settings():
+    keypoints, _, _ = performed(frames=1)
+    for setting in ("default", "paper"):
+        sequence = SmplifyX(setting=setting).reconstruct(keypoints)  # type: ignore[arg-type]
+        assert np.isfinite(sequence.vertices).all() and len(sequence.vertices) == 1
+
+
+def test_progress_reaches_the_end():
+    calls: list[tuple[int, int | None]] = []
+    SmplifyX().reconstruct(performed(frames=3)[0], lambda d, t: calls.append((d, t)))
+    assert calls[-1] == (3, 3)
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(calls))
+
+
+def test_unknown_method_is_refused():
+    with pytest.raises(MvaiError, match="smplify-x"):
+        method("hmr")
