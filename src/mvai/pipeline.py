@@ -1,4 +1,4 @@
-"""The chain of stages: detect, reconstruct, smooth, transfer; each result is reused if it still fits.
+"""The chain of stages: detect, reconstruct, smooth, transfer; finished ones are reused.
 
 What a stage returned is filed under a key: a fingerprint of its method, its settings, this
 version and all that went in. A kept archive is written after each costly stage, so that a run
@@ -7,11 +7,15 @@ that is interrupted or fails later goes on from there.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import mvai.detect
 import mvai.reconstruct
@@ -24,7 +28,7 @@ from mvai.io.video import Video
 from mvai.progress import Stopwatch
 from mvai.reconstruct import Reconstructor
 from mvai.smooth import Smoother
-from mvai.types import Character, MvaiError
+from mvai.types import Character, Keypoints, MvaiError
 
 STAGES = {
     "detect": mvai.detect.METHODS,
@@ -180,10 +184,24 @@ def register(character: Character, config: Any, watch: Stopwatch) -> Any:
         MvaiError: the method cannot work with this character.
     """
     module = import_module(type(config).__module__)
-    from mvai.detect.image import image_detector
-
-    with watch.stage("fit skeleton"), image_detector() as detector:
+    with watch.stage("fit skeleton"), _detector_when_needed() as detector:
         return module.register(character, detector, config)
+
+
+@contextlib.contextmanager
+def _detector_when_needed() -> Iterator[Callable[[np.ndarray], Keypoints | None]]:
+    """An image detector whose networks are loaded at the first picture, if there is one."""
+    with contextlib.ExitStack() as stack:
+        loaded: list[Callable[[np.ndarray], Keypoints | None]] = []
+
+        def detect(image: np.ndarray) -> Keypoints | None:
+            if not loaded:
+                from mvai.detect.image import image_detector
+
+                loaded.append(stack.enter_context(image_detector()))
+            return loaded[0](image)
+
+        yield detect
 
 
 def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopwatch) -> Archive:
@@ -195,11 +213,11 @@ def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopw
     sequence = done.sequence
     if sequence is None:
         raise MvaiError("The archive holds no mesh sequence; reconstruct the video first.")
-    before = done.stages.get("smooth") or done.stages.get("reconstruct")
-    identity = character_sha256(registration.character)
-    record = _stored("transfer", config, before.key if before else "", identity)
     module = import_module(type(config).__module__)
     with watch.stage("transfer"):
         animation = module.drive(registration, sequence, config)
+    before = done.stages.get("smooth") or done.stages.get("reconstruct")
+    identity = character_sha256(animation.character)
+    record = _stored("transfer", config, before.key if before else "", identity)
     record = replace(record, seconds=watch.seconds["transfer"])
     return replace(done, animation=animation, stages={**done.stages, "transfer": record})

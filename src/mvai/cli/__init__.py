@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = terminal_report()
     handler = _Notes(report)
     logging.getLogger("mvai").addHandler(handler)
+    command = None
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
@@ -34,10 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.note(str(error))
         return FAILED
     except KeyboardInterrupt:
-        report.note("Interrupted; what was finished is kept, and the same command goes on from it.")
+        report.note(_interrupted(command))
         return FAILED
     finally:
         logging.getLogger("mvai").removeHandler(handler)
+
+
+def _interrupted(command: object) -> str:
+    """What to tell the user after Ctrl-C."""
+    from mvai.api import kept_path
+
+    keep = kept_path(getattr(command, "outputs", ()))
+    if keep is None or not keep.exists():
+        return "Interrupted; nothing was written."
+    return f"Interrupted; finished stages are kept in {keep}, the same command goes on from there."
 
 
 class _Notes(logging.Handler):

@@ -3,8 +3,8 @@
 It holds what any later stage needs to go on from there: key-points, the sequence before and
 after smoothing, and the animation with its character (geometry, materials, pictures). `np.load`
 without pickles reads it; its member `archive` is JSON text that says what is what, in which an
-array stands as {"__array__": its member}. docs/conventions.md names frames and units; how meshes are
-quantised stands in `archive_packing`.
+array stands as {"__array__": its member}. docs/conventions.md names frames and units; how meshes
+are quantised stands in `archive_packing`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         raise MvaiError(f"{path}: there is no such file; give an archive (.npz) that mvai wrote.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or "archive" not in file.files:
+            if "archive" not in getattr(file, "files", ()):
                 raise MvaiError(
                     f"{path}: this is not an mvai archive; give an .npz that mvai wrote."
                 )
@@ -174,7 +174,7 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise MvaiError(
-            f"{path}: this archive is damaged or incomplete; make it again from the video."
+            f"{path}: this is not an mvai archive, or it is damaged; make it again from the video."
         ) from error
 
 

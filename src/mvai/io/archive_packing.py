@@ -59,7 +59,13 @@ def _finite(array: np.ndarray) -> np.ndarray:
 
 def _positive(value: Any) -> float:
     if not (isinstance(value, int | float) and 0 < value < float("inf")):
-        raise ValueError("a frame rate or size is not a positive number")
+        raise ValueError("a frame rate or step is not a positive number")
+    return value
+
+
+def _size(value: Any) -> int:
+    if not (isinstance(value, int) and value > 0):
+        raise ValueError("a size is not a positive whole number")
     return value
 
 
@@ -79,8 +85,8 @@ def unpack_keypoints(tree: Tree) -> Keypoints:
         xy_px=xy_px,
         confidence=_array(tree["confidence"], frames, len(names)),
         fps=_positive(tree["fps"]),
-        width=_positive(tree["width"]),
-        height=_positive(tree["height"]),
+        width=_size(tree["width"]),
+        height=_size(tree["height"]),
         xyz_m=_optional(tree["xyz_m"], frames, len(names), 3),
         present=_optional(tree["present"], frames, kind="b"),
     )
@@ -95,8 +101,8 @@ def _unpack_camera(tree: Tree | None) -> Camera | None:
         return None
     return Camera(
         K=_finite(_array(tree["K"], 3, 3)),
-        width=_positive(tree["width"]),
-        height=_positive(tree["height"]),
+        width=_size(tree["width"]),
+        height=_size(tree["height"]),
         T_camera_world=_finite(_array(tree["T_camera_world"], 4, 4)),
     )
 
