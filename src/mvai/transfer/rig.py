@@ -9,30 +9,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+import torch
+from jaxtyping import Float
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
+from mvai.transfer.rig_floor import (
+    balance,
+    camera_for,
+    floor_height,
+    levelling,
+    lowest_points,
+    sole_heights,
+    stand_on_floor,
+    turned_camera,
+)
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
-    camera_for,
-    floor_height,
     leg_length,
-    lowest_points,
     positions_on,
     rotations_on,
-    stand_on_floor,
 )
-from mvai.transfer.rig_solve import SolvedMotion, solve_motion
+from mvai.transfer.rig_solve import SolvedMotion, solve_motion, turned
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
 
 ADULT_LEG_M = 0.8
+FEET_JOINTS = ("LeftFoot", "LeftToeBase", "RightFoot", "RightToeBase")
+FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
 WORST_FIT = 0.04
 """Largest median distance from the fitted body to the character, as a share of its height."""
 WORST_KEYPOINTS = 0.05
@@ -49,6 +58,8 @@ class RigTransfer:
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
+    level_floor: bool = True
+    """Turn a video's world so that the floor under the feet is level; cameras are often tilted."""
     lock_feet: bool = True
     """Hold planted feet still."""
 
@@ -131,18 +142,24 @@ def drive(
     config = config or RigTransfer()
     body = anny_body()
     motion = solve_motion(body, sequence)
-    skeleton, fps = registration.skeleton, sequence.fps
+    skeleton, fps, camera = registration.skeleton, sequence.fps, sequence.camera
     skin, rest = skeleton.skin, registration.character.mesh.vertices
+    feet = body.regress(FEET, sequence.vertices).astype(np.float64)
+    up = np.array([0.0, 1.0, 0.0])
+    if config.level_floor and camera is not None:
+        L = levelling(
+            _soles(body, motion, feet), *balance(body.joints, motion.t_world_joint), camera, fps
+        )
+        motion, feet, up = turned(motion, L), feet @ L.T, L[1]
+        camera = turned_camera(camera, L)
+    source_lowest = (sequence.vertices @ up.astype(np.float32)).min(1).astype(np.float64)
 
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     their_legs = leg_length(motion.t_world_joint[0], body_legs(body))
-    scale = own_legs / max(their_legs, 1e-6)
-    path_scale = scale if config.scale_root else 1.0
+    path_scale = own_legs / max(their_legs, 1e-6) if config.scale_root else 1.0
 
     R = rotations_on(skeleton, motion.R_world_joint)
-    root = path_scale * motion.t_world_joint[:, 0]
-    t = positions_on(skeleton, R, root)
-    source_lowest = sequence.vertices[..., 1].min(1).astype(np.float64)
+    t = positions_on(skeleton, R, path_scale * motion.t_world_joint[:, 0])
     shift = np.zeros(3)
     if config.find_floor:
         lowest = lowest_points(skin, rest, transforms(R, t))
@@ -150,24 +167,28 @@ def drive(
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
-        R, t = lock_feet(skeleton, R, t, _planted(body, motion, sequence), fps)
+        floor, size = floor_height(source_lowest), their_legs / ADULT_LEG_M
+        planted = [contacts(foot.mean(1), floor, fps, size) for foot in (feet[:, :2], feet[:, 2:])]
+        Ts = transforms(R, t)
+        soles = [sole_heights(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
+        if not config.find_floor:
+            soles = [np.zeros(len(t)) for _ in soles]
+        R, t = lock_feet(skeleton, R, t, soles, planted, fps)
     return Animation(
         character=registration.character,
         fps=fps,
         skin=skin,
         Ts_world_joint=transforms(R, t).astype(np.float32),
-        camera=camera_for(sequence.camera, path_scale, shift) if sequence.camera else None,
+        camera=camera_for(camera, path_scale, shift) if camera is not None else None,
     )
 
 
-def _planted(
-    body: LinearBody, motion: SolvedMotion, sequence: MeshSequence
-) -> list[Bool[np.ndarray, " frames"]]:
-    """Frames in which the source's left and right foot are planted."""
-    floor = floor_height(sequence.vertices[..., 1].min(1).astype(np.float64))
-    size = leg_length(motion.t_world_joint[0], body_legs(body)) / ADULT_LEG_M
-    feet = [
-        body.regress((f"{side}_heel", f"{side}_foot_index"), sequence.vertices).mean(1)
-        for side in ("left", "right")
-    ]
-    return [contacts(foot.astype(np.float64), floor, sequence.fps, size) for foot in feet]
+def _soles(
+    body: LinearBody, motion: SolvedMotion, feet: Float[np.ndarray, "frames points 3"]
+) -> Float[np.ndarray, "frames points 3"]:
+    """The points of `FEET` moved down to where their foot meets the floor."""
+    rest, _ = body.rest(torch.from_numpy(motion.shape[None].astype(np.float32)))
+    at_rest = body.regress(FEET, rest.numpy())[0]
+    height = at_rest[:, 1] - float(rest[0, :, 1].min())
+    R = motion.R_world_joint[:, [body.joint(j) for j in FEET_JOINTS]]
+    return feet - height[:, None] * R[..., :, 1]

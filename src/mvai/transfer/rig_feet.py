@@ -20,6 +20,8 @@ LEAVE_SPEED_M_S = 0.5
 ENTER_HEIGHT_M = 0.05
 LEAVE_HEIGHT_M = 0.09
 SHORTEST_S = 0.1
+HIGHEST_SOLE_M = 0.08
+"""A planted foot is brought to the floor from no further than this."""
 EASE_S = 0.12
 """Time over which a correction comes in before a contact and goes out after it."""
 
@@ -61,9 +63,18 @@ def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
 
 
 def corrections(
-    foot: Float[np.ndarray, "frames 3"], planted: Bool[np.ndarray, " frames"], fps: float
+    foot: Float[np.ndarray, "frames 3"],
+    sole: Float[np.ndarray, " frames"],
+    planted: Bool[np.ndarray, " frames"],
+    fps: float,
 ) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
-    """What to add to a foot's path so that it stands still while planted.
+    """What to add to a foot's path so that it stands still, and on y = 0, while planted.
+
+    Args:
+        foot: position of the ankle (metres, world).
+        sole: height of the foot's lowest point.
+        planted: from `contacts`.
+        fps: frames a second.
 
     Returns: the corrections (metres), and how far they count: 1 while planted, easing to 0 around.
     """
@@ -72,6 +83,7 @@ def corrections(
     weight = np.zeros(len(foot))
     for a, b in runs(planted):
         mean = np.median(foot[a:b], axis=0)
+        mean[1] -= np.clip(np.median(sole[a:b]), -HIGHEST_SOLE_M, HIGHEST_SOLE_M)
         for f in range(max(0, a - ease), min(len(foot), b + ease)):
             away = max(a - f, f - b + 1, 0)
             w = 0.5 + 0.5 * np.cos(np.pi * away / (ease + 1))
@@ -102,12 +114,17 @@ def lock_feet(
     skeleton: DrivenSkeleton,
     R: Float[np.ndarray, "frames joints 3 3"],
     t: Float[np.ndarray, "frames joints 3"],
+    soles: list[Float[np.ndarray, " frames"]],
     planted: list[Bool[np.ndarray, " frames"]],
     fps: float,
 ) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
-    """World rotations and positions in which planted feet (left, right) stand still."""
+    """World rotations and positions in which planted feet stand still on the floor.
+
+    `soles` and `planted` are for the left and right foot: height of its lowest point on the
+    character, and whether it is planted in the source.
+    """
     ankles = [t[:, leg[2]] for leg in skeleton.legs]
-    fixes = [corrections(a, on, fps) for a, on in zip(ankles, planted, strict=True)]
+    fixes = [corrections(*foot, fps) for foot in zip(ankles, soles, planted, strict=True)]
     shared = root_share([wish for wish, _ in fixes], planted, fps)
     t = t + shared[:, None]
     for leg, ankle, (wish, weight) in zip(skeleton.legs, ankles, fixes, strict=True):

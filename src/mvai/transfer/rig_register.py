@@ -260,7 +260,7 @@ def _matches(
     sigma: float,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The nearest target whose normal agrees, and a Geman-McClure weight."""
-    distance, index = tree.query(points, k=8)
+    distance, index = (np.asarray(a) for a in tree.query(points, k=8))
     agree = (normals[:, None] * target_normals[index]).sum(-1)
     cost = distance + np.where(agree > 0.4, 0, 1e3)
     best = cost.argmin(1)
@@ -273,7 +273,7 @@ def _matches(
 def template_samples(body: LinearBody, count: int = 2500) -> Int[np.ndarray, " points"]:
     """Template vertices for surface terms: thinned where the mesh is fine, eyes left out."""
     piece = components(len(body.template), body.faces)
-    largest = np.bincount(piece).argmax()
+    largest = int(np.bincount(piece).argmax())
     v = body.template.numpy().astype(np.float64)
     cell = 0.014
     keys = np.floor(v / cell).astype(np.int64)

@@ -8,19 +8,12 @@ length, so that steps fit the legs, and set on the floor by the lowest point of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter1d
 
-from mvai.body.skinning import skinned, skinning_operator
-from mvai.geometry.rigid import transforms
-from mvai.types import Camera, Skin
-
-FLOOR_PERCENTILE = 10.0
-TOUCH_M = 0.03
-"""A source point this near its floor stands on it."""
+from mvai.types import Skin
 
 
 @dataclass(frozen=True)
@@ -83,63 +76,3 @@ def leg_length(
             ]
         )
     )
-
-
-def floor_height(lowest: Float[np.ndarray, " frames"]) -> float:
-    """Height of the floor under a body, from its lowest point in every frame.
-
-    A low percentile: jumps lift the lowest point, and errors of single frames push it down.
-    """
-    return float(np.percentile(lowest, FLOOR_PERCENTILE))
-
-
-def lowest_points(
-    skin: Skin,
-    rest_vertices: Float[np.ndarray, "verts 3"],
-    Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
-    count: int = 3000,
-) -> Float[np.ndarray, " frames"]:
-    """Height of the lowest vertex of the posed character in every frame.
-
-    Only some vertices are skinned: for every joint those that lie furthest out, which hold the
-    lowest one up to a few millimetres, and the whole of both feet's undersides.
-    """
-    order = np.argsort(rest_vertices[:, 1])
-    soles = order[: count // 2]
-    others = np.linspace(0, len(rest_vertices) - 1, count // 2).round().astype(int)
-    ids = np.unique(np.concatenate([soles, others]))
-    part = replace(skin, weight_indices=skin.weight_indices[ids], weights=skin.weights[ids])
-    operator = skinning_operator(part, rest_vertices[ids])
-    return skinned(operator, Ts_world_joint)[..., 1].min(1)
-
-
-def stand_on_floor(
-    source_lowest: Float[np.ndarray, " frames"],
-    character_lowest: Float[np.ndarray, " frames"],
-    scale: float,
-    fps: float,
-) -> Float[np.ndarray, " frames"]:
-    """How far to lift the character in every frame so that it touches y = 0 when the source
-    touches its floor, and is as far above it, in its own scale, when the source is.
-
-    The lift is smoothed over a tenth of a second, so that a foot that rolls does not shake the
-    body.
-    """
-    above = source_lowest - floor_height(source_lowest)
-    above = np.sign(above) * np.maximum(np.abs(above) - TOUCH_M, 0)
-    above = np.maximum(above, 0) * scale
-    return gaussian_filter1d(above - character_lowest, 0.1 * fps, mode="nearest")
-
-
-def camera_for(camera: Camera, scale: float, shift: Float[np.ndarray, "3"]) -> Camera:
-    """The camera that sees the character, at scale * x + shift, where it saw the source at x."""
-    T = camera.T_camera_world.copy()
-    T[:3, 3] = scale * T[:3, 3] - T[:3, :3] @ shift
-    return replace(camera, T_camera_world=T)
-
-
-def joint_transforms(
-    R: Float[np.ndarray, "frames joints 3 3"], t: Float[np.ndarray, "frames joints 3"]
-) -> Float[np.ndarray, "frames joints 4 4"]:
-    """Rotations and positions as one array of transforms."""
-    return transforms(R, t)
