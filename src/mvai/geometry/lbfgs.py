@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+TRIES = 5
+"""Step lengths tried before a problem sits an iteration out."""
+
 Energy = Callable[[Tensor], Tensor]
 
 
@@ -57,7 +60,7 @@ def minimise(
         t = torch.where(alive, t, torch.zeros_like(t))
         x_new, e_new, g_new = x, e, g
         pending = alive.clone()
-        for _ in range(8):
+        for _ in range(TRIES):
             trial = x + t[:, None] * d
             e_trial, g_trial = _value_and_gradient(energy, trial)
             good = pending & (e_trial <= e + 1e-4 * t * slope) & g_trial.isfinite().all(1)

@@ -28,7 +28,7 @@ WEIGHTS = Path(str(files("mvai"))) / "weights" / "landmark_correction.safetensor
 POINTS = len(BODY_KEYPOINTS)
 FEATURES = 7
 """Per landmark: x, y in body sizes; x, y, z in metres; confidence; whether depth is known."""
-RATE = 30.0
+RATE = 15.0
 """Frames a second the network is meant for; faster video is read at a stride."""
 REACH_S = 0.5
 """The body's size in pixels is its largest within this many seconds."""

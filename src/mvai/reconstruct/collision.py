@@ -59,7 +59,7 @@ class Spheres:
     def contacts(
         self, joints: Float[Tensor, "frames joints 3"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Pairs that overlap: frame, both spheres, direction from the second to the first, depth."""
+        """Overlapping pairs: frame, both spheres, direction from second to first, depth."""
         direction, overlap = self._overlap(joints)
         frame, pair = (overlap > 0).nonzero(as_tuple=True)
         i, j = self.pairs[pair].T

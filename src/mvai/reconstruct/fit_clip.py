@@ -282,5 +282,6 @@ def landmarks(
         if name in BODY_KEYPOINTS:
             j = BODY_KEYPOINTS.index(name)
             xyz[:, i] = position[:, j]
-            inverse[:, i] = 1 / deviation[:, j][:, [0, 0, 1]]
+            sure = np.clip(keypoints.confidence[:, keypoints.index(name)], 0.1, 1.0)
+            inverse[:, i] = sure[:, None] / deviation[:, j][:, [0, 0, 1]]
     return xyz, inverse * seen

@@ -22,6 +22,7 @@ from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import fit_clip
 from mvai.reconstruct.fit_frames import fit_frames
+from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 
@@ -68,7 +69,7 @@ class SmplifyX:
                         self.weights,
                         report=share,
                     )
-                    pose = fit.pose()
+                    pose = fit_hands(body, keypoints, fit.pose(), fit.focal_px)
                     T_level = fit.level()
             with torch.no_grad():
                 vertices = surface(body, pose, report)

@@ -56,7 +56,11 @@ def assemble(
 
 def _storage_order(body: LinearBody) -> list[int]:
     """For every joint of the body its row among root, body joints and fingers."""
-    fingers = [j for j in body.joints if "Hand" in j and j[-1].isdigit()]
-    fingers.sort(key=lambda j: j.startswith("Right"))
-    rows = [*BODY_JOINTS, *fingers]
+    rows = [*BODY_JOINTS, *finger_joints(body)]
     return [rows.index(j) for j in body.joints]
+
+
+def finger_joints(body: LinearBody) -> list[str]:
+    """Names of the 30 finger joints, left hand first."""
+    fingers = [j for j in body.joints if "Hand" in j and j[-1].isdigit()]
+    return sorted(fingers, key=lambda j: j.startswith("Right"))

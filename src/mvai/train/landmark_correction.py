@@ -18,10 +18,10 @@ from mvai.train.rendered import Scene, random_scene
 from mvai.types import Keypoints
 from mvai.types.names import BODY_KEYPOINTS, mirrored
 
-WINDOW = 32
+WINDOW = 24
 MIRROR = [BODY_KEYPOINTS.index(mirrored(n)) for n in BODY_KEYPOINTS]
-STRIDES = (1, 1, 1, 1, 2, 2, 3, 6)
-"""Frame strides drawn in training, for video slower than the capture."""
+RATES = (15.0, 15.0, 15.0, 15.0, 10.0, 7.5, 5.0)
+"""Frame rates drawn in training: the network's own, and those of slower video."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,8 @@ def augmented(
     keypoints: Keypoints, target: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """A window of one clip: another rate, mirrored, rolled, with noise and missing landmarks."""
-    stride = int(rng.choice(STRIDES))
-    while stride > 1 and keypoints.frames < stride * 8:
-        stride -= 1
+    stride = max(1, round(keypoints.fps / rng.choice(RATES)))
+    stride = min(stride, max(1, keypoints.frames // 8))
     length = min(WINDOW, keypoints.frames // stride)
     start = int(rng.integers(0, keypoints.frames - length * stride + 1))
     span = slice(start, start + length * stride, stride)
