@@ -224,6 +224,20 @@ def test_weights_are_carried_over() -> None:
     assert (dense[:, arms].sum(1) * dense[:, legs].sum(1)).max() < 0.05
 
 
+def test_large_mesh_goes_by_way_of_a_coarse_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh, surface, _ = fitted_tall()
+    own = mesh.vertices  # a perfect fit, so that only the detour differs
+    fine = transfer_weights(BODY, own, mesh)
+    monkeypatch.setattr("mvai.transfer.rig_weights.LARGE", 1000)
+    coarse = transfer_weights(BODY, own, mesh)
+    dense = np.zeros((2, len(own), len(BODY.joints)))
+    for d, (indices, weights) in zip(dense, (fine, coarse), strict=True):
+        np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+        np.add.at(d, (np.arange(len(own))[:, None], indices), weights)
+    body = BODY.weights[(BODY.weight_indices != JOINT["Head"]).any(1)].shape[0]
+    assert np.abs(dense[0] - dense[1]).sum() / body < 0.15
+
+
 def test_small_loose_piece_stays_rigid() -> None:
     mesh, surface, _ = fitted_tall()
     button = 0.01 * np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, 0]], float)

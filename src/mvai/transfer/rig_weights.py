@@ -25,6 +25,10 @@ AGREE = 0.5
 SMALL_PIECE = 0.06
 """Loose pieces up to this size, as a share of the height, move rigidly."""
 NEIGHBOURS = 6
+LARGE = 120_000
+"""Meshes with more vertices get their weights by way of a coarser one."""
+COARSE = 1 / 300
+"""Its grid, as a share of the height."""
 
 
 def transfer_weights(
@@ -38,20 +42,40 @@ def transfer_weights(
         mesh: the character at rest.
     """
     height = float(np.ptp(mesh.vertices[:, 1]))
-    first, welded = weld(mesh.vertices, 1e-5 * height)
+    large = len(mesh.vertices) > LARGE
+    first, welded = weld(mesh.vertices, (COARSE if large else 1e-5) * height)
     vertices = mesh.vertices[first].astype(np.float64)
     faces = welded[mesh.faces]
     sides = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2])
     faces = faces[sides & (faces[:, 0] != faces[:, 2])]
+    faces = faces[np.unique(np.sort(faces, axis=1), axis=0, return_index=True)[1]]
     normals = vertex_normals(vertices, faces)
 
     known, copied = _copy(body, surface, vertices, normals, height)
     piece = components(len(vertices), faces)
     W = _fill(vertices, faces, piece, known, copied)
-    W = _smooth(W, faces, known)
+    W = _smooth(W, faces)
     W = _rigid_pieces(W, vertices, piece, height)
+    if large:
+        return _blended(W, vertices, mesh.vertices)
     indices, weights = prune(W)
     return indices[welded], weights[welded]
+
+
+def _blended(
+    W: np.ndarray, vertices: np.ndarray, wanted: np.ndarray, chunk: int = 50_000
+) -> tuple[Int[np.ndarray, "verts 4"], Float[np.ndarray, "verts 4"]]:
+    """Weights at other points from the nearest vertices, a part at a time to save memory."""
+    tree, scale = KDTree(vertices), np.finfo(float).tiny
+    indices, weights = [], []
+    for start in range(0, len(wanted), chunk):
+        distance, near = tree.query(wanted[start : start + chunk], k=4)
+        w = 1 / (np.asarray(distance) + 0.2 * np.asarray(distance)[:, -1:] + scale)
+        w /= w.sum(1, keepdims=True)
+        i, v = prune(np.einsum("vk,vkj->vj", w, W[near]))
+        indices.append(i)
+        weights.append(v)
+    return np.concatenate(indices), np.concatenate(weights)
 
 
 def _copy(
@@ -109,7 +133,7 @@ def _fill(
     return W / np.maximum(W.sum(1, keepdims=True), 1e-9)
 
 
-def _smooth(W: np.ndarray, faces: np.ndarray, known: np.ndarray, rounds: int = 3) -> np.ndarray:
+def _smooth(W: np.ndarray, faces: np.ndarray, rounds: int = 3) -> np.ndarray:
     """A few rounds of averaging over neighbours, which softens the border of copied regions."""
     e = edges(faces)
     n = len(W)
