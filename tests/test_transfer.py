@@ -225,7 +225,7 @@ def test_weights_are_carried_over() -> None:
 
 
 def test_large_mesh_goes_by_way_of_a_coarse_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    mesh, surface, _ = fitted_tall()
+    mesh, _, _ = fitted_tall()
     own = mesh.vertices  # a perfect fit, so that only the detour differs
     fine = transfer_weights(BODY, own, mesh)
     monkeypatch.setattr("mvai.transfer.rig_weights.LARGE", 1000)
