@@ -256,9 +256,9 @@ def unwrapped(rotvec: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frame
     out = rotvec.copy()
     for f in range(1, len(out)):
         angle = np.linalg.norm(out[f])
-        if angle < 1e-9:
-            continue
-        axis = out[f] / angle
+        # No rotation at all may be a whole turn about the axis of the frame before.
+        along = out[f] if angle > 1e-9 else out[f - 1]
+        axis = along / max(np.linalg.norm(along), 1e-9)
         choices = [axis * (angle + 2 * np.pi * k) for k in (-2, -1, 0, 1, 2)]
         out[f] = min(choices, key=lambda c: float(np.linalg.norm(c - out[f - 1])))
     return out
