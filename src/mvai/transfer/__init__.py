@@ -1,20 +1,12 @@
 """Transfer (the paper's module G): a mesh sequence and a character make an animation.
 
-A new method is one new file and one line in `METHODS`.
+A method is one file with a frozen dataclass of settings and two functions:
+`register(character, detector, config)` makes a character ready once, and
+`drive(registration, sequence, config)` returns its `Animation`. A new method is one new file and
+one line in `METHODS`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from mvai.types import Animation, MeshSequence
-
-
-class Driver(Protocol):
-    """A character that has been made ready; what it holds can be kept between runs."""
-
-    def __call__(self, sequence: MeshSequence) -> Animation: ...
-
-
 METHODS = {"rig": "mvai.transfer.rig:RigTransfer"}
-"""Name of each method and where its configuration stands (imported when chosen)."""
+"""Name of each method and where its settings stand; the module is imported when it is chosen."""
