@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import tyro
 
 from mvai.cli import stage_options
+from mvai.cli.evaluate import Evaluate
 from mvai.cli.stage_options import StageOptions
 from mvai.io.orientation import Facing, Up
 from mvai.pipeline import DEFAULTS, STAGES
@@ -222,13 +223,14 @@ class ListMethods:
 
 @dataclass(frozen=True)
 class Train:
-    """Make the files of weights that come with mvai."""
+    """Make the files of weights and the example that come with mvai."""
 
-    what: Positional[Literal["body", "pose-prior"]]
+    what: Positional[Literal["body", "pose-prior", "demo-files"]]
     """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
-    likely, from motion capture."""
+    likely, from motion capture. demo-files: the clip and the character of `mvai demo`."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Weights to write (.npz for the body, .safetensors for the pose prior)."""
+    """Weights to write (.npz for the body, .safetensors for the pose prior); for demo-files the
+    folder."""
     data: Path | None = None
     """Folder of motion capture (BVH), for the pose prior."""
 
@@ -239,6 +241,11 @@ class Train:
             from mvai.train.compact_body import build
 
             build(self.output)
+            return
+        if self.what == "demo-files":
+            from mvai.train import demo_files
+
+            demo_files.build(self.output)
             return
         if self.data is None:
             raise MvaiError("The pose prior is trained on motion capture; name its folder: --data.")
@@ -260,6 +267,7 @@ AnyCommand = (
     | Annotated[Doctor, _sub("doctor")]
     | Annotated[ListMethods, _sub("methods")]
     | Annotated[Train, _sub("train")]
+    | Annotated[Evaluate, _sub("evaluate")]
 )
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from scipy.interpolate import PchipInterpolator
+from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
+from mvai.geometry.rigid import shortest_rotation
 from mvai.io.render import Drawable, Renderer
 from mvai.io.video import write_video
 from mvai.train.demo_character import demo_character, write_character
-from mvai.train.poses import smallest_rotation
 from mvai.train.rendered import background, clothing, look_at
 from mvai.types import Camera
 
@@ -87,7 +88,7 @@ KEYS = (
 def scripted_motion(
     body: LinearBody, shape: Float[np.ndarray, " shape"], fps: float = FPS
 ) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames 3"]]:
-    """Joint rotations and root translation of the key poses in between, as the body takes them.
+    """Joint rotations and root translation, as the body takes them, through all key poses.
 
     Every quantity runs through its key values without overshoot (monotone cubic interpolation of
     Fritsch and Carlson, 1980). Legs follow from hips and ankles, so a standing foot stands still.
@@ -139,25 +140,23 @@ def _pose(
     lean_deg: Float[np.ndarray, " 3"],
 ) -> Float[np.ndarray, "joints 3 3"]:
     """Local rotations that give one pose; `at` are the joints at rest."""
-    from scipy.spatial.transform import Rotation
-
     world = {name: np.eye(3) for name in body.joints}
     trunk = ("Spine", "Spine1", "Spine2")
     for i, name in enumerate(trunk):
-        world[name] = Rotation.from_euler("xyz", lean_deg * (i + 1) / 3, degrees=True).as_matrix()
+        world[name] = Rotation.from_rotvec(lean_deg * (i + 1) / 3, degrees=True).as_matrix()
     chest = world["Spine2"]
     # The head stays up when the trunk leans.
-    half = Rotation.from_euler("xyz", lean_deg * 0.4, degrees=True).as_matrix()
+    half = Rotation.from_rotvec(lean_deg * 0.4, degrees=True).as_matrix()
     world["Neck"] = world["Head"] = half
     for side, (upper, fore) in arms.items():
         lift = np.degrees(np.arctan2(upper[1], np.linalg.norm(upper[[0, 2]])))
         raised = np.clip(lift + 20, 0, 90) / 90 * 28 * (1 if side == "Left" else -1)
         world[f"{side}Shoulder"] = (
-            chest @ Rotation.from_euler("z", raised, degrees=True).as_matrix()
+            chest @ Rotation.from_rotvec([0, 0, raised], degrees=True).as_matrix()
         )
         for bone, tip, direction in (("Arm", "ForeArm", upper), ("ForeArm", "Hand", fore)):
             rest = at[side + tip] - at[side + bone]
-            world[side + bone] = chest @ smallest_rotation(rest, direction)
+            world[side + bone] = chest @ shortest_rotation(rest, direction)
         world[f"{side}Hand"] = world[f"{side}ForeArm"]
     for side, ankle in ankles.items():
         for bone, R in zip(("UpLeg", "Leg"), _leg(at, side, hips, ankle), strict=True):
@@ -190,7 +189,7 @@ def _leg(
     front = front - (front @ axis) * axis
     out = np.sqrt(max(a * a - along * along, 0.0)) * front / np.linalg.norm(front)
     knee = hip + along * axis + out
-    return smallest_rotation(thigh, knee - hip), smallest_rotation(
+    return shortest_rotation(thigh, knee - hip), shortest_rotation(
         shank, hip + distance * axis - knee
     )
 
@@ -246,7 +245,11 @@ def _halved(picture: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h2 w2 c"]
 
 
 def build(folder: Path) -> None:
-    """Write clip.mp4 and character.glb to `folder`. Takes about half a minute."""
+    """Write clip.mp4 and character.glb to `folder`. Takes about half a minute.
+
+    Raises:
+        MvaiError: the folder cannot be written to, or there is no off-screen OpenGL.
+    """
     body = anny_body()
     with write_video(folder / "clip.mp4", FPS, WIDTH_PX, HEIGHT_PX) as writer:
         for picture in clip_frames(body):
