@@ -1,1 +1,1 @@
-"""evaluate"""
+"""Evaluate: measures, and the commands that write the tables in docs/."""

@@ -1,0 +1,107 @@
+"""`mvai evaluate`: the measurements behind the tables in docs/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from mvai.progress import Report
+
+if TYPE_CHECKING:
+    from mvai.io.archive import Archive
+
+WORK = Path("out/evaluate")
+"""Where finished pieces are kept by default, so that the same command goes on from there."""
+
+
+@dataclass(frozen=True)
+class MainJob:
+    """Every video of a folder with every character: times, residuals, foot-slide, stretch."""
+
+    videos: Path
+    """Folder of videos, or one video."""
+    identities: list[Path]
+    """Character files, or folders, of which the characters of human proportions known by name are
+    taken."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write table.md and table.csv to."""
+    sheets: bool = False
+    """Also write a contact sheet of every pair, to the folder sheets in the output folder."""
+    work: Path = WORK / "main_job"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.main_job import evaluate_main_job
+
+        print(
+            evaluate_main_job(
+                self.videos, self.identities, self.output, self.work, report,
+                write_sheet if self.sheets else None,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Videos3d:
+    """One-camera reconstruction of a real clip against its 3D reference."""
+
+    data: Path
+    """Folder of the clip, its OpenPose files and gt_derived.npz."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write."""
+    work: Path = WORK / "videos3d"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.videos3d import evaluate_videos3d
+
+        print(evaluate_videos3d(self.data, self.output, self.work, report))
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """Time and memory of `mvai imitate` on ten seconds of 720p video."""
+
+    video: Path
+    """Video to make the clip of."""
+    identity: Path
+    """Character, of about 20,000 vertices."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write."""
+    runs: int = 3
+    """How many times to run; medians are given."""
+    work: Path = WORK / "end_to_end"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.end_to_end import evaluate_end_to_end
+
+        print(
+            evaluate_end_to_end(
+                self.video, self.identity, self.output, self.runs, self.work, report
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure, and write the tables in docs/."""
+
+    what: tyro.conf.OmitArgPrefixes[
+        Annotated[MainJob, tyro.conf.subcommand("main-job", prefix_name=False)]
+        | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
+        | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
+    ]
+
+    def run(self, options: Any, report: Report) -> None:
+        self.what.run(options, report)
+
+
+def write_sheet(archive: Archive, path: Path) -> None:
+    """Writes the contact sheet of an archive."""
+    from mvai.api import Imitation
+
+    Imitation(archive).save(path)

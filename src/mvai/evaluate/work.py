@@ -1,0 +1,106 @@
+"""Finished pieces of a long evaluation: kept, and made in processes of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import resource
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import mvai
+from mvai.io.atomic import written_whole
+from mvai.types import MvaiError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NOT_MEASURED = ("cli", "evaluate", "train", "view", "batch", "demo_files")
+"""Parts of the package that do not change what is measured."""
+
+
+def work_folder(base: Path) -> Path:
+    """A folder in `base` for results of this very code.
+
+    It is named by a fingerprint of the package's files, so that results of other code are never
+    taken for those of this one.
+
+    Raises:
+        MvaiError: it cannot be made.
+    """
+    root = Path(mvai.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        inner = file.relative_to(root)
+        if inner.parts[0] not in NOT_MEASURED and file.suffix in (".py", ".npz", ".safetensors"):
+            digest.update(f"{inner}\0".encode() + file.read_bytes())
+    folder = base / digest.hexdigest()[:12]
+    make_folder(folder)
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        MvaiError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MvaiError(
+            f"{folder}: this folder cannot be made ({error.strerror}); choose another."
+        ) from error
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What stands at `path` as JSON, made and written there if it is not there yet."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    result = make()
+    write_text(path, json.dumps(result, indent=1))
+    return result
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all.
+
+    Raises:
+        MvaiError: the place cannot be written to.
+    """
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """Calls a module's function in a fresh process.
+
+    Returns:
+        Its result, and the most memory that process had resident, in GB.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measured, function, args, kwargs).result()
+
+
+def _measured(function: Callable[..., T], args: Any, kwargs: Any) -> tuple[T, float]:
+    # The libraries' warnings would stand between the lines of progress.
+    warnings.simplefilter("ignore")
+    return function(*args, **kwargs), peak_memory_gb()
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has had resident."""
+    if sys.platform == "linux":
+        # getrusage also counts what the parent held when it started this process.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
