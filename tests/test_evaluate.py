@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -350,23 +349,26 @@ def test_header_says_where_numbers_come_from():
 # --- pieces that are kept -----------------------------------------------------------------------
 
 
-def test_a_finished_piece_is_not_made_again(tmp_path: Path):
-    calls = []
+def test_a_finished_piece_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    work, calls = work_folder(tmp_path), []
 
     def make() -> dict:
         calls.append(1)
         return {"x": float("nan"), "n": 1}
 
-    first, second = (kept(tmp_path / "piece.json", make) for _ in range(2))
+    first, second = (kept(work, "piece.json", make) for _ in range(2))
     assert len(calls) == 1 and first["n"] == second["n"] == 1 and np.isnan(second["x"])
-    assert json.loads((tmp_path / "piece.json").read_text())["n"] == 1
 
     def fail() -> dict:
         raise MvaiError("no")
 
     with pytest.raises(MvaiError):
-        kept(tmp_path / "other.json", fail)
-    assert [p.name for p in tmp_path.iterdir()] == ["piece.json"]
+        kept(work, "other.json", fail)
+    # A piece of which nobody knows by which code it was made is not kept.
+    monkeypatch.setattr("mvai.evaluate.work.fingerprint", lambda: "other code")
+    with pytest.raises(MvaiError, match="changed"):
+        kept(work, "other.json", make)
+    assert [p.name for p in work.iterdir()] == ["piece.json"]
 
 
 def test_isolated_runs_elsewhere_and_passes_errors_on(tmp_path: Path):

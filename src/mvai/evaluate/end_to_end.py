@@ -118,7 +118,7 @@ def evaluate_end_to_end(
             return {"wall_s": seconds, "peak_gb": peak_gb, "printed": printed}
 
         name = f"{stem}_{identity.stem}_{file_sha256(identity)[:8]}_{run}.json"
-        row = kept(work / name, make)
+        row = kept(work, name, make)
         rows.append(row | {"run": run, "frames_per_s": frames / row["wall_s"]})
     middle: dict[str, Any] = {"run": "median", "printed": ""}
     for key in ("wall_s", "frames_per_s", "peak_gb"):

@@ -143,7 +143,7 @@ def body_row(work: Path, clip: Path) -> dict[str, Any]:
             return {"video": clip.stem, "refused": str(error)}
         return row | {"peak_gb": peak_gb, "archive": f"{stem}.npz"}
 
-    return kept(work / f"{stem}.json", make)
+    return kept(work, f"{stem}.json", make)
 
 
 def reconstruct(clip: Path, archive: Path) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class Cast:
 
     def row(self) -> dict[str, Any]:
         """Measures of the registration, made now if they are not kept."""
-        return kept(self.work / f"{self.stem}.json", self._register)
+        return kept(self.work, f"{self.stem}.json", self._register)
 
     def registered(self) -> Any:
         """The registration itself, made again when only its measures are kept."""
@@ -243,10 +243,11 @@ def pair_row(
             return {"refused": str(error)}
         return made | {"transfer_peak_gb": peak_gb}
 
-    path = cast.work / f"{stem}.json"
     if sheet is not None and not sheet.exists():
-        path.unlink(missing_ok=True)
-    row = {k: v for k, v in (body | character).items() if k != "archive"} | kept(path, make)
+        (cast.work / f"{stem}.json").unlink(missing_ok=True)
+    row = {k: v for k, v in (body | character).items() if k != "archive"} | kept(
+        cast.work, f"{stem}.json", make
+    )
     if "refused" not in row:
         # As `mvai imitate` does it: everything once for this pair.
         seconds = sum(v for k, v in row.items() if k.endswith("_s"))

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mvai.detect.mediapipe_holistic import MediapipeHolistic, holistic
+from mvai.detect.mediapipe_holistic import MediapipeHolistic, points_from
 from mvai.detect.openpose import OpenPoseFiles
+from mvai.detect.quiet import quiet_graph
 from mvai.evaluate.metrics import (
     accel,
     accel_error,
@@ -30,7 +31,7 @@ from mvai.evaluate.provenance import header
 from mvai.evaluate.reprojection import body_of, reprojection
 from mvai.evaluate.tables import Column, markdown_table
 from mvai.evaluate.work import kept, work_folder, write_text
-from mvai.io.archive import Archive, read_archive, write_archive
+from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
 from mvai.io.fingerprint import file_sha256
 from mvai.io.video import Video, open_video
 from mvai.progress import Report
@@ -117,18 +118,23 @@ def joints_of(sequence: MeshSequence) -> Points:
 
 
 def plain_mediapipe(video: Video) -> Points:
-    """MediaPipe's own metric landmarks, frame after frame as the tracker gives them."""
+    """The metric landmarks of MediaPipe Holistic with its own defaults, frame after frame."""
+
+    def make() -> Any:
+        from mediapipe.python.solutions.holistic import Holistic
+
+        return Holistic(model_complexity=1)
+
     rows = []
-    with holistic() as process:
+    with quiet_graph(make) as process:
         for image in video.iterate():
-            rows.append(process(image)[: len(BODY_KEYPOINTS), 2:5])
+            points = points_from(process(image), video.width, video.height)
+            rows.append(points[: len(BODY_KEYPOINTS), 2:5])
     return np.stack(rows)[:, [BODY_KEYPOINTS.index(n) for n in JOINTS]]
 
 
 def reconstruction(keypoints: Keypoints, setting: Literal["paper", "default"]) -> Archive:
     """The body that shows some key-points, with the time it took to find."""
-    from mvai.io.archive import StageRecord
-
     method = SmplifyX(setting=setting)
     start = time.perf_counter()
     raw = method.reconstruct(keypoints)
@@ -195,16 +201,16 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
             with report.stage(f"{clip.camera} mediapipe alone"):
                 return measures(plain_mediapipe(open_video(clip.video)), clip.reference)
 
-        own = kept(work / f"{camera}_plain_{fingerprint}.json", plain)
+        own = kept(work, f"{camera}_plain_{fingerprint}.json", plain)
         first = len(rows)
         rows.append(own | {"method": "MediaPipe's own landmarks", "input": "pixels"})
         made = fit_rows(work, clip, f"pixels_{fingerprint}", pixels, report)
-        put_back = read_archive(work / f"{camera}_pixels_{fingerprint}_default.npz").keypoints
-        assert put_back is not None and put_back.xyz_m is not None
-        landmarks = put_back.xyz_m[:, [put_back.index(n) for n in JOINTS]]
+        detected = read_archive(work / f"{camera}_pixels_{fingerprint}_default.npz").keypoints
+        assert detected is not None and detected.xyz_m is not None
+        landmarks = detected.xyz_m[:, [detected.index(n) for n in JOINTS]]
         rows.append(
             measures(landmarks, clip.reference)
-            | {"method": "the same, sides put back", "input": "pixels"}
+            | {"method": "MediaPipe as detected here", "input": "pixels"}
         )
         rows += [r | {"input": "pixels"} for r in made]
         made = fit_rows(work, clip, f"openpose_{fingerprint}", files, report)
@@ -212,8 +218,8 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
         for row in rows[first:]:
             row["camera"] = camera
             row["against"] = 100 * (row["mpjpe_mm"] / own["mpjpe_mm"] - 1)
-    text = page(rows)
-    write_text(output, text)
+    reference = read_clip(data, CAMERAS[0]).reference
+    write_text(output, page(rows, accel(root_relative(reference, HIPS))))
     return markdown_table(COLUMNS, rows)
 
 
@@ -235,13 +241,13 @@ COLUMNS = (
 )
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def page(rows: list[dict[str, Any]], reference_accel: float) -> str:
     """The Markdown page."""
     return f"""# One-camera reconstruction against a 3D reference
 
 {header()}
 The clip: pose2sim's single person, 100 frames at 60 a second, one camera at a time. The reference
-is markerless triangulation from four cameras, good to 20-30 mm, and shakes itself; differences
+is markerless triangulation from four cameras, low-pass filtered, good to 20-30 mm; differences
 below 15 mm mean nothing. It is one man for 1.67 s, so nothing was tuned to it.
 
 {markdown_table(COLUMNS, rows)}
@@ -249,12 +255,13 @@ below 15 mm mean nothing. It is one man for 1.67 s, so nothing was tuned to it.
   the middle of the hips, without scale or rotation; PA-MPJPE after the best similarity of every
   frame. Predicted joints are the body's landmarks of these names.
 - Accel: mean norm of the second difference of root-relative joints, mm/frame²; Accel error: of the
-  difference to the reference.
+  difference to the reference, whose own Accel is {reference_accel:.1f}.
 - Swapped: frames in which the arms (shoulders, elbows, wrists) or legs (hips, knees, ankles) are
   nearer to the reference with left and right exchanged.
-- MediaPipe's own landmarks: Holistic on consecutive frames, nothing done to its output. "Sides put
-  back": this project's detection, which follows the right person and undoes confusions of left
-  and right before any fit; every fit starts from it.
+- MediaPipe's own landmarks: Holistic with its own defaults (its smoothing filter on, complexity 1)
+  on consecutive frames, nothing done to its output. "As detected here": this project's use of it,
+  without that filter, on the right person, with confusions of left and right undone. Every fit
+  from pixels starts from the latter; those undone in OpenPose's files as well.
 - 2D: mean distance of the reprojected body landmarks (no hands, no face) from detections with
   confidence above 0.5, weighted by it; height is that of the reprojected body.
 - The rate of a fit covers the reconstruction alone, wall clock, one thread. Smoothed: with

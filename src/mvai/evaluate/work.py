@@ -25,23 +25,27 @@ NOT_MEASURED = ("cli", "evaluate", "train", "view", "batch", "demo_files")
 
 
 def work_folder(base: Path) -> Path:
-    """A folder in `base` for results of this very code.
+    """A folder in `base` for results of this very code, named by its fingerprint.
 
-    It is named by a fingerprint of the package's files, so that results of other code are never
-    taken for those of this one.
+    Results of other code are thus never taken for those of this one.
 
     Raises:
         MvaiError: it cannot be made.
     """
+    folder = base / fingerprint()
+    make_folder(folder)
+    return folder
+
+
+def fingerprint() -> str:
+    """Fingerprint of the package's files, as far as they change what is measured."""
     root = Path(mvai.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
         inner = file.relative_to(root)
         if inner.parts[0] not in NOT_MEASURED and file.suffix in (".py", ".npz", ".safetensors"):
             digest.update(f"{inner}\0".encode() + file.read_bytes())
-    folder = base / digest.hexdigest()[:12]
-    make_folder(folder)
-    return folder
+    return digest.hexdigest()[:12]
 
 
 def make_folder(folder: Path) -> None:
@@ -58,13 +62,32 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What stands at `path` as JSON, made and written there if it is not there yet."""
+def kept(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A finished piece: read from a file of a work folder, or made and written there.
+
+    Raises:
+        MvaiError: the code changed while it was made, or it cannot be written.
+    """
+    path = work / name
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     result = make()
+    check_unchanged(work)
     write_text(path, json.dumps(result, indent=1))
     return result
+
+
+def check_unchanged(work: Path) -> None:
+    """Sees that the code is still what a work folder was made for.
+
+    Raises:
+        MvaiError: it is not; new processes have run other code.
+    """
+    if fingerprint() != work.name:
+        raise MvaiError(
+            f"{Path(mvai.__file__).parent}: these files changed while they were measured; "
+            "run the command again and leave them alone meanwhile."
+        )
 
 
 def write_text(path: Path, text: str) -> None:
