@@ -21,6 +21,7 @@ from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
 from mvai.reconstruct.fit_clip import unwrapped
+from mvai.reconstruct.fit_windows import windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics, numerically
 from mvai.reconstruct.level import level
@@ -150,7 +151,7 @@ def energy_of_random_clip(seed: int, frames: int = 5) -> tuple[ClipEnergy, Kinem
     weights = ClipWeights(pixel_rho_m=1e4, landmark_rho=1e4)
     return ClipEnergy(
         observation, weights, prior, spheres_of(body), 22, (22 + 3, 22 + 4),
-        [BODY_JOINTS.index(body.joints[j]) - 1 for j in joints], axes, bends,
+        [BODY_JOINTS.index(body.joints[j]) - 1 for j in joints], axes, bends, torch.zeros(10),
     ), Kinematics(body, NAMES, 10)  # fmt: skip
 
 
@@ -243,13 +244,13 @@ def test_rotation_vectors_do_not_jump_when_a_person_spins():
 def test_level_finds_a_tilted_camera():
     rng = np.random.default_rng(0)
     tilt = Rotation.from_euler("X", 15, degrees=True).as_matrix()
-    trunk = (np.array([0, 1, 0]) + rng.normal(size=(80, 3)) * 0.05) @ tilt.T
+    lean = (np.array([0, 1, 0]) + rng.normal(size=(80, 3)) * 0.05) @ tilt.T
     feet = np.zeros((80, 2, 3))
     feet[:, 0] = np.array([0.1, -1.4, 0]) + np.arange(80)[:, None] // 20 * np.array([0, 0, -0.8])
     feet[:, 1] = feet[:, 0] - [0.2, 0, 0.3]
     planted = np.ones((80, 2), bool)
     planted[::20] = False
-    T = level(trunk, feet @ tilt.T, planted)
+    T = level(lean, np.ones(80), feet @ tilt.T, planted)
     np.testing.assert_allclose(T[:3, :3] @ tilt, np.eye(3), atol=0.06)
     floor = (feet @ tilt.T) @ T[:3, :3].T + T[:3, 3]
     assert np.abs(floor[..., 1]).max() < 0.15
@@ -357,3 +358,24 @@ def test_progress_reaches_the_end():
 def test_unknown_method_is_refused():
     with pytest.raises(MvaiError, match="smplify-x"):
         method("hmr")
+
+
+def test_windows_cover_every_frame_and_overlap():
+    for frames in (1, 480, 481, 900, 2000):
+        spans = windows(frames)
+        covered = np.zeros(frames, int)
+        for s in spans:
+            covered[s] += 1
+            assert s.stop - s.start <= 480
+        assert covered.min() >= 1
+        assert all(a.stop - b.start >= 40 for a, b in itertools.pairwise(spans))
+
+
+def test_a_clip_cut_into_windows_stays_in_one_piece(monkeypatch):
+    keypoints, points, _ = performed(frames=60)
+    short = windows
+    monkeypatch.setattr("mvai.reconstruct.fit_windows.windows", lambda n: short(n, 40, 12))
+    sequence = SmplifyX().reconstruct(keypoints)
+    assert limb_error_mm(sequence, points) < 60
+    steps = np.linalg.norm(np.diff(sequence.vertices, axis=0), axis=-1).max(1)
+    assert steps.max() < 3 * np.median(steps) + 0.02

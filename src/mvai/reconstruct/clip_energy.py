@@ -92,6 +92,8 @@ class ClipEnergy:
     """Rows of knees and elbows among the 21 body joints."""
     hinge_axes: Float[Tensor, "4 3"]
     hinge_bends: Float[Tensor, "4"]
+    shape_mean: Float[Tensor, " shape"]
+    """Centre of the shape prior."""
 
     # --- residuals shared by value and system -----------------------------------------------
 
@@ -125,7 +127,7 @@ class ClipEnergy:
         e += gmof(landmark2, w.landmark_rho).sum() / (2 * w.landmark**2)
         e += w.pose * self.prior.energy_of(u[:, 6:].unflatten(1, (21, 3))).sum()
         e += 0.5 * w.bend * (self._bend(u) ** 2).sum()
-        e += 0.5 * (shape * shape).sum() / w.shape**2
+        e += 0.5 * ((shape - self.shape_mean) ** 2).sum() / w.shape**2
         e += self.spheres.penetration(points[:, : self.joints]).sum() / (2 * w.collision_m**2)
         if len(points) > 2:
             a = (points[2:] - 2 * points[1:-1] + points[:-2]) * (o.fps**2 / w.acceleration)
@@ -146,7 +148,7 @@ class ClipEnergy:
         g = torch.zeros(frames, size)
         B = torch.zeros(frames, size, Js.shape[-1])
         C = torch.eye(Js.shape[-1]) / w.shape**2
-        gs = shape / w.shape**2
+        gs = (shape - self.shape_mean) / w.shape**2
 
         def add(rows: Tensor, rows_shape: Tensor, r: Tensor, weight: Tensor) -> None:
             """Rows (frames, n, size), (frames, n, shared), residuals and weights (frames, n)."""

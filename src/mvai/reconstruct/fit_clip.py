@@ -36,7 +36,7 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.level import level
+from mvai.reconstruct.level import balance, level
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS
@@ -76,14 +76,12 @@ class ClipFit:
     def level(self) -> Float[np.ndarray, "4 4"]:
         """From the camera-aligned frame of the fit to a level world with its floor at y = 0."""
         points = self.kinematics.linearise(self.u, self.shape, derivatives=False).points.numpy()
-        names = [*BODY_JOINTS, *self.kinematics.names]
-        at = lambda n: points[:, names.index(n)]  # noqa: E731
-        trunk = at("Neck") - (at("LeftUpLeg") + at("RightUpLeg")) / 2
+        lean, standing = balance(BODY_JOINTS, points[:, : len(BODY_JOINTS)])
         feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
         still = np.zeros((len(points), len(feet)), bool)
         still[:-1] |= self.planted[:, feet]
         still[1:] |= self.planted[:, feet]
-        return level(trunk, points[:, [len(BODY_JOINTS) + i for i in feet]], still)
+        return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still)
 
 
 def fit_clip(
@@ -94,14 +92,18 @@ def fit_clip(
     weights: ClipWeights,
     shape_size: int = 10,
     iterations: tuple[int, int] = (8, 16),
+    known_shape: Float[Tensor, " shape"] | None = None,
     report: Callable[[float], None] = lambda share: None,
 ) -> ClipFit:
     """Fit the body to all frames together.
 
     Args:
         iterations: Levenberg-Marquardt steps without and with the finely tuned robust terms.
+        known_shape: the person's shape, if it was found before.
         report: called with the share of the work done.
     """
+    if known_shape is not None:
+        weights = replace(weights, shape=0.01)
     names = tuple(
         n for n in keypoints.names if n in body.regressed and n in BODY_KEYPOINTS + EXTRA_KEYPOINTS
     )
@@ -119,11 +121,12 @@ def fit_clip(
         hinges=[BODY_JOINTS.index(body.joints[j]) - 1 for j in joints],
         hinge_axes=axes,
         hinge_bends=bends,
+        shape_mean=torch.zeros(shape_size) if known_shape is None else known_shape,
     )
     u = torch.zeros(len(R0), 69)
     u[:, :3] = torch.from_numpy(unwrapped(Rotation.from_matrix(R0).as_rotvec())).float()
     u[:, 3:6] = torch.from_numpy(t0).float()
-    shape = torch.zeros(shape_size)
+    shape = energy.shape_mean.clone()
     # Wide robust terms first, so that limbs on the wrong side of a local minimum still feel a pull.
     rough = replace(
         weights,

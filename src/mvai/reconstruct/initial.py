@@ -29,9 +29,9 @@ def viewing_rotation(keypoints: Keypoints, focal_px: float) -> Float[np.ndarray,
     3D has to be turned by the viewing angle.
     """
     torso = keypoints.xy_px[:, [keypoints.index(n) for n in TORSO]]
-    with np.errstate(invalid="ignore"):
-        centre = np.nanmean(torso, axis=1)
-    centre = np.where(np.isfinite(centre), centre, [keypoints.width / 2, keypoints.height / 2])
+    whole = np.isfinite(torso).all((1, 2))
+    centre = np.tile([keypoints.width / 2, keypoints.height / 2], (keypoints.frames, 1))
+    centre[whole] = torso[whole].mean(1)
     offset = (centre - [keypoints.width / 2, keypoints.height / 2]) / focal_px
     yaw, pitch = np.arctan(offset[:, 0]), np.arctan(offset[:, 1] / np.hypot(1, offset[:, 0]))
     return Rotation.from_euler("YX", np.stack([yaw, -pitch], 1)).as_matrix()
@@ -48,6 +48,7 @@ def torso_orientation(
     model = _frame(*(rest[n] for n in TORSO))
     points = [xyz[:, names.index(n)] for n in TORSO]
     seen = np.isfinite(np.stack(points)).all((0, 2))
+    seen &= np.linalg.norm(points[0] - points[3], axis=1) > 1e-3
     R = np.tile(np.eye(3), (len(xyz), 1, 1))
     for f in np.flatnonzero(seen):
         R[f] = _frame(*(p[f] for p in points)) @ model.T

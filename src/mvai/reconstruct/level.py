@@ -1,8 +1,9 @@
 """Turn the camera's frame into a level world with its floor at y = 0.
 
 A camera that looks down sees a standing person lean and a walking one climb. What points to the
-vertical is weak on its own: planted feet share a floor, people are upright on average, and cameras
-are held nearly level. The pitch and roll that agree best with all three are found together.
+vertical is weak on its own: planted feet share a floor, the centre of mass of a standing person is
+above the feet, and cameras are held nearly level. The pitch and roll that agree best with all
+three are found together.
 """
 
 from __future__ import annotations
@@ -14,19 +15,29 @@ from jaxtyping import Bool, Float
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+SEGMENTS = (
+    (0.028, "Arm", "ForeArm"),
+    (0.022, "ForeArm", "Hand"),
+    (0.100, "UpLeg", "Leg"),
+    (0.0465, "Leg", "Foot"),
+    (0.0145, "Foot", "ToeBase"),
+)
+"""Mass of the limbs' segments as a share of the body's, and their ends."""
+
 
 @dataclass(frozen=True)
 class LevelWeights:
     """Standard deviations of what points to the vertical."""
 
     floor_m: float = 0.05
-    upright_rad: float = np.deg2rad(12)
+    upright_rad: float = np.deg2rad(6)
     pitch_rad: float = np.deg2rad(10)
     roll_rad: float = np.deg2rad(3)
 
 
 def level(
-    trunk: Float[np.ndarray, "frames 3"],
+    lean: Float[np.ndarray, "frames 3"],
+    standing: Float[np.ndarray, " frames"],
     feet: Float[np.ndarray, "frames points 3"],
     planted: Bool[np.ndarray, "frames points"],
     weights: LevelWeights | None = None,
@@ -34,26 +45,23 @@ def level(
     """Rigid transform from camera-aligned to level coordinates, floor at y = 0.
 
     Args:
-        trunk: from the middle of the hips to the neck, any length, x right, y up, z back.
+        lean, standing: as `balance` gives them; x right, y up, z back.
         feet, planted: points of the feet and when they stand still.
     """
     w = weights or LevelWeights()
-    up = trunk / np.linalg.norm(trunk, axis=1, keepdims=True)
-    # Bent-over frames say nothing about the vertical; the median drops them.
-    up = np.median(up, axis=0)
-    contacts = (
-        np.stack([feet[on, i].mean(0) for i, on in _stretches(planted)])
-        if planted.any()
-        else np.zeros((0, 3))
-    )
+    upright = standing > 0.5
+    up = lean / np.linalg.norm(lean, axis=1, keepdims=True)
+    # The median drops frames in which the person reaches, turns or runs.
+    up = np.median(up[upright], axis=0) if upright.sum() >= 3 else None
+    rests = [feet[on, i].mean(0) for i, on in _stretches(planted)]
+    contacts = np.array(rests).reshape(-1, 3)
 
     def residuals(angles: np.ndarray) -> np.ndarray:
         R = Rotation.from_euler("XZ", angles).as_matrix()
-        tilted = R @ up
-        parts = [
-            np.arctan2(tilted[[0, 2]], tilted[1]) / w.upright_rad,
-            angles / [w.pitch_rad, w.roll_rad],
-        ]
+        parts = [angles / [w.pitch_rad, w.roll_rad]]
+        if up is not None:
+            tilted = R @ up
+            parts.append(np.arctan2(tilted[[0, 2]], tilted[1]) / w.upright_rad)
         if len(contacts) > 1:
             height = contacts @ R[1]
             d = (height - np.median(height)) / w.floor_m
@@ -68,6 +76,31 @@ def level(
     T[:3, :3] = R
     T[1, 3] = -floor
     return T
+
+
+def balance(
+    joints: tuple[str, ...], t_world_joint: Float[np.ndarray, "frames joints 3"]
+) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
+    """From the middle of the feet to the centre of mass, and how upright the legs are (0 to 1).
+
+    Segment masses after Winter, Biomechanics and Motor Control of Human Movement, table 4.1, each
+    at the middle of its segment.
+    """
+
+    def at(name: str) -> np.ndarray:
+        return t_world_joint[:, joints.index(name)]
+
+    mass = 0.081 * at("Head") + 0.497 * (at("Hips") + at("Neck")) / 2
+    upright = np.zeros(len(t_world_joint))
+    support = np.zeros_like(mass)
+    for side in ("Left", "Right"):
+        for share, a, b in SEGMENTS:
+            mass = mass + share * (at(side + a) + at(side + b)) / 2
+        thigh = at(f"{side}UpLeg") - at(f"{side}Leg")
+        upright += thigh[:, 1] / np.maximum(np.linalg.norm(thigh, axis=1), 1e-9) / 2
+        support = support + (at(f"{side}Foot") + at(f"{side}ToeBase")) / 4
+    total = 0.578 + 2 * sum(share for share, _, _ in SEGMENTS)
+    return mass / total - support, np.clip((upright - 0.6) / 0.3, 0, 1)
 
 
 def _stretches(planted: Bool[np.ndarray, "frames points"]) -> list[tuple[int, slice]]:

@@ -20,9 +20,9 @@ from mvai.nets.landmark_correction import load_landmark_correction
 from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
-from mvai.reconstruct.fit_clip import fit_clip
 from mvai.reconstruct.fit_frames import fit_frames
 from mvai.reconstruct.fit_hands import fit_hands
+from mvai.reconstruct.fit_windows import fit_long_clip
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 
@@ -61,7 +61,7 @@ class SmplifyX:
                 T_level = np.eye(4)
             else:
                 with torch.no_grad():
-                    fit = fit_clip(
+                    fit = fit_long_clip(
                         body,
                         keypoints,
                         prior,

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
@@ -18,14 +16,11 @@ from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
 from mvai.transfer.rig_floor import (
-    balance,
     camera_for,
     floor_height,
-    levelling,
     lowest_points,
     sole_heights,
     stand_on_floor,
-    turned_camera,
 )
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_register import fit_template
@@ -35,12 +30,11 @@ from mvai.transfer.rig_retarget import (
     positions_on,
     rotations_on,
 )
-from mvai.transfer.rig_solve import SolvedMotion, solve_motion, turned
+from mvai.transfer.rig_solve import solve_motion
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
 
 ADULT_LEG_M = 0.8
-FEET_JOINTS = ("LeftFoot", "LeftToeBase", "RightFoot", "RightToeBase")
 FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
 WORST_FIT = 0.04
 """Largest median distance from the fitted body to the character, as a share of its height."""
@@ -58,8 +52,6 @@ class RigTransfer:
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
-    level_floor: bool = True
-    """Turn a video's world so that the floor under the feet is level; cameras are often tilted."""
     lock_feet: bool = True
     """Hold planted feet still."""
 
@@ -145,14 +137,7 @@ def drive(
     skeleton, fps, camera = registration.skeleton, sequence.fps, sequence.camera
     skin, rest = skeleton.skin, registration.character.mesh.vertices
     feet = body.regress(FEET, sequence.vertices).astype(np.float64)
-    up = np.array([0.0, 1.0, 0.0])
-    if config.level_floor and camera is not None:
-        L = levelling(
-            _soles(body, motion, feet), *balance(body.joints, motion.t_world_joint), camera, fps
-        )
-        motion, feet, up = turned(motion, L), feet @ L.T, L[1]
-        camera = turned_camera(camera, L)
-    source_lowest = (sequence.vertices @ up.astype(np.float32)).min(1).astype(np.float64)
+    source_lowest = sequence.vertices[..., 1].min(1).astype(np.float64)
 
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     their_legs = leg_length(motion.t_world_joint[0], body_legs(body))
@@ -181,14 +166,3 @@ def drive(
         Ts_world_joint=transforms(R, t).astype(np.float32),
         camera=camera_for(camera, path_scale, shift) if camera is not None else None,
     )
-
-
-def _soles(
-    body: LinearBody, motion: SolvedMotion, feet: Float[np.ndarray, "frames points 3"]
-) -> Float[np.ndarray, "frames points 3"]:
-    """The points of `FEET` moved down to where their foot meets the floor."""
-    rest, _ = body.rest(torch.from_numpy(motion.shape[None].astype(np.float32)))
-    at_rest = body.regress(FEET, rest.numpy())[0]
-    height = at_rest[:, 1] - float(rest[0, :, 1].min())
-    R = motion.R_world_joint[:, [body.joint(j) for j in FEET_JOINTS]]
-    return feet - height[:, None] * R[..., :, 1]

@@ -69,13 +69,6 @@ def solve_motion(body: LinearBody, sequence: MeshSequence) -> SolvedMotion:
     return SolvedMotion(shape=shape, R_world_joint=R, t_world_joint=t, residual_m=residual)
 
 
-def turned(motion: SolvedMotion, L: Float[np.ndarray, "3 3"]) -> SolvedMotion:
-    """The motion after turning the whole world by L about its origin."""
-    return replace(
-        motion, R_world_joint=L @ motion.R_world_joint, t_world_joint=motion.t_world_joint @ L.T
-    )
-
-
 def chain_positions(
     parents: tuple[int, ...],
     rest_joints: Float[np.ndarray, "joints 3"],
