@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
-
-import mvai
 
 PACKAGES = ("numpy", "scipy", "torch", "mediapipe", "vtk", "av")
 
@@ -40,7 +39,7 @@ def header(argv: Sequence[str] | None = None) -> str:
 
 def commit() -> str:
     """The commit of the checkout this package runs from, and whether its files were changed."""
-    folder = Path(mvai.__file__).parent
+    folder = Path(str(files("mvai")))
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
