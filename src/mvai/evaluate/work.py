@@ -10,10 +10,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import mvai
 from mvai.io.atomic import written_whole
 from mvai.types import MvaiError
 
@@ -39,7 +39,7 @@ def work_folder(base: Path) -> Path:
 
 def fingerprint() -> str:
     """Fingerprint of the package's files, as far as they change what is measured."""
-    root = Path(mvai.__file__).parent
+    root = Path(str(files("mvai")))
     digest = hashlib.sha256()
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
         inner = file.relative_to(root)
@@ -85,7 +85,7 @@ def check_unchanged(work: Path) -> None:
     """
     if fingerprint() != work.name:
         raise MvaiError(
-            f"{Path(mvai.__file__).parent}: these files changed while they were measured; "
+            f"{Path(str(files('mvai')))}: these files changed while they were measured; "
             "run the command again and leave them alone meanwhile."
         )
 
