@@ -54,7 +54,8 @@ class LandmarkCorrection(nn.Module):
         )
         self.leave = nn.Conv1d(width, POINTS * 5, 1)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        if self.leave.bias is not None:
+            nn.init.zeros_(self.leave.bias)
 
     def forward(
         self, features: Float[Tensor, "batch frames points features"]

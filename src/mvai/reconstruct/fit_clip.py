@@ -46,6 +46,11 @@ FOOT_POINTS = tuple(
     for side in ("left", "right")
     for p in ("heel", "foot_index", "big_toe", "small_toe")
 )
+FACE_POINTS = (
+    "face_brow_right_2", "face_brow_left_2", "face_eye_right_0", "face_eye_left_3",
+    "face_nose_bridge_0", "face_nose_bridge_3", "face_lip_outer_0", "face_lip_outer_6",
+)  # fmt: skip
+"""Enough of the face to tell where the head looks; the body has no expression."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,8 @@ def fit_clip(
     """
     if known_shape is not None:
         weights = replace(weights, shape=0.01)
-    names = tuple(
-        n for n in keypoints.names if n in body.regressed and n in BODY_KEYPOINTS + EXTRA_KEYPOINTS
-    )
+    wanted = (*BODY_KEYPOINTS, *EXTRA_KEYPOINTS, *FACE_POINTS)
+    names = tuple(n for n in keypoints.names if n in body.regressed and n in wanted)
     kinematics = Kinematics(body, names, shape_size)
     focal = default_focal_px(keypoints.width, keypoints.height)
     observation, R0, t0 = observe(body, keypoints, names, focal, correction)

@@ -76,6 +76,7 @@ def build(path: Path, seed: int = 0) -> None:
     try:
         import anny
         import torch
+        from anny.keypoints import _load_keypoint_data
         from anny.shape_distribution import SimpleShapeDistribution
     except ImportError as error:
         raise MvaiError(
@@ -144,7 +145,7 @@ def build(path: Path, seed: int = 0) -> None:
         w = joint_regressor(rest["heads"][sampled, j], rest["vertices"][sampled], candidates)
         add(name, candidates[w > 1e-4], w[w > 1e-4])
 
-    coco, labels = anny.keypoints._load_keypoint_data(
+    coco, labels = _load_keypoint_data(
         model, Path(anny.__file__).parent / "data" / "keypoints" / "coco.pth", None
     )
     coco = coco.numpy()
@@ -173,6 +174,8 @@ def build(path: Path, seed: int = 0) -> None:
         add(name, ids, w)
 
     faces = model.get_triangular_faces().numpy()
+    uv, uv_faces = model.texture_coordinates, model.face_texture_coordinate_indices
+    assert uv is not None and uv_faces is not None
     with written_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -190,8 +193,8 @@ def build(path: Path, seed: int = 0) -> None:
             regressor_rows=np.concatenate(rows).astype(np.uint16),
             regressor_vertices=np.concatenate(cols).astype(np.uint16),
             regressor_weights=np.concatenate(values).astype(np.float32),
-            uv=model.texture_coordinates.numpy().astype(np.float32),
-            uv_faces=model.face_texture_coordinate_indices.numpy().astype(np.uint16),
+            uv=uv.numpy().astype(np.float32),
+            uv_faces=uv_faces.numpy().astype(np.uint16),
         )
     error_mm = 1000 * np.abs(residual[:, : split[0]]).reshape(len(keep), -1, 3).max(-1)
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def truth(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 33 3"]:
     )
     T = scene.camera.T_camera_world
     camera = points.numpy() @ T[:3, :3].T + T[:3, 3]
-    torso = [BODY_KEYPOINTS.index(f"{s}_{p}") for s in ("left", "right") for p in ("shoulder", "hip")]
+    torso = [
+        BODY_KEYPOINTS.index(f"{s}_{p}") for s in ("left", "right") for p in ("shoulder", "hip")
+    ]
     centre = camera[:, torso].mean(1)
     yaw = np.arctan2(centre[:, 0], centre[:, 2])
     pitch = np.arctan2(centre[:, 1], np.hypot(centre[:, 0], centre[:, 2]))
@@ -88,7 +91,9 @@ def augmented(
     xy[:, gone], xyz[:, gone], confidence[:, gone] = np.nan, np.nan, 0.0
     if rng.random() < 0.25:
         xyz[:] = np.nan
-        confidence = np.where(np.isfinite(confidence), np.clip(confidence + rng.normal() * 0.1, 0, 1), 0)
+        confidence = np.where(
+            np.isfinite(confidence), np.clip(confidence + rng.normal() * 0.1, 0, 1), 0
+        )
     clip = replace(
         keypoints, names=BODY_KEYPOINTS, xy_px=xy, xyz_m=xyz, confidence=confidence,
         fps=keypoints.fps / stride, present=None,
@@ -139,9 +144,7 @@ def projected(body: LinearBody, scene: Scene, rng: np.random.Generator) -> Keypo
     )  # fmt: skip
 
 
-def loss(
-    position: torch.Tensor, log_deviation: torch.Tensor, target: torch.Tensor
-) -> torch.Tensor:
+def loss(position: torch.Tensor, log_deviation: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Laplace negative log-likelihood across and along the view, and the error of velocity."""
     d = position - target
     across, along = d[..., :2].norm(dim=-1), d[..., 2].abs()
@@ -157,7 +160,7 @@ def train_landmark_correction(
     captures: list[PoseClip],
     out: Path,
     recipe: Recipe | None = None,
-    report=lambda step, steps, value: None,
+    report: Callable[[int, int, float], None] = lambda step, steps, value: None,
 ) -> LandmarkCorrection:
     """Fit the network to rendered clips and write its weights to `out`."""
     from safetensors.torch import save_file
@@ -186,7 +189,8 @@ def train_landmark_correction(
         )
         pairs = [augmented(clips[i][1], targets[i], rng) for i in chosen]
         x, y = (torch.from_numpy(np.stack(a).astype(np.float32)) for a in zip(*pairs, strict=True))
-        value = loss(*network(x), y)
+        position, log_deviation = network(x)
+        value = loss(position, log_deviation, y)
         optimiser.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

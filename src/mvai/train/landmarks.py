@@ -127,11 +127,10 @@ def store_landmarks(path: Path, body: LinearBody, landmarks: Mapping[str, Landma
     """
     with np.load(path, allow_pickle=False) as data:
         arrays = {k: data[k] for k in data.files}
-    regressor = body.regressor.tolil()
     names = list(body.regressed)
     rest = body.template.numpy().astype(float)
     dense = body._dense_weights.numpy()
-    rows = [regressor[i].tocsr() for i in range(len(names))]
+    rows = [body.regressor[[i]] for i in range(len(names))]
     for name, landmark in landmarks.items():
         bones = np.zeros(len(body.joints))
         for bone, weight in zip(landmark.bones, landmark.weights, strict=True):

@@ -49,8 +49,9 @@ def random_scene(
 ) -> Scene:
     """A stretch of `clip` with a random body, seen from a random side, whole in view.
 
-    Camera: azimuth over the full circle, height 0.4 to 4.5 m (a third of them above 2 m), vertical field of view 30 to 65
-    degrees, distance such that the person's movement fills most of the picture.
+    Camera: azimuth over the full circle, height 0.4 to 4.5 m (a third of them above 2 m), vertical
+    field of view 30 to 65 degrees, distance such that the person's movement fills most of the
+    picture.
     """
     rng = np.random.default_rng(seed)
     start = int(rng.integers(0, max(1, clip.frames - frames + 1)))
@@ -72,6 +73,7 @@ def random_scene(
     height_px = size[1]
     focal_px = height_px / 2 / np.tan(np.radians(rng.uniform(30, 65)) / 2)
     aim = middle + rng.normal(size=3) * 0.08
+    camera = Camera.from_focal(focal_px, *size)
     for distance in np.geomspace(1.8, 30, 60):
         eye = aim + distance * np.array([np.sin(azimuth), 0, np.cos(azimuth)])
         eye[1] = height
@@ -156,6 +158,6 @@ def background(width: int, height: int, rng: np.random.Generator) -> UInt8[np.nd
     picture = np.empty((height, width, 3))
     picture[:horizon], picture[horizon:] = rng.uniform(60, 230, 3), rng.uniform(40, 200, 3)
     coarse = rng.normal(size=(7, 9, 1)) * rng.uniform(5, 25)
-    blotches = zoom(coarse, (height / 7, width / 9, 1), order=1)[:height, :width]
+    blotches = np.asarray(zoom(coarse, (height / 7, width / 9, 1), order=1))[:height, :width]
     picture += blotches + rng.normal(size=picture.shape) * 3
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -37,9 +37,7 @@ EXTRA_KEYPOINTS = (
 )  # fmt: skip
 """Points other detectors see (OpenPose BODY_25 and BODY_25B) that MediaPipe has no name for."""
 
-HAND_POINTS = ("wrist",) + tuple(
-    f"{finger.lower()}_{i}" for finger in FINGERS for i in (1, 2, 3, 4)
-)
+HAND_POINTS = ("wrist", *(f"{finger.lower()}_{i}" for finger in FINGERS for i in (1, 2, 3, 4)))
 """The 21 points of a hand in MediaPipe's and OpenPose's common order; `_4` is the finger tip."""
 
 LEFT_HAND_KEYPOINTS = tuple(f"left_hand_{p}" for p in HAND_POINTS)
