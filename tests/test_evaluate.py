@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
-from mvai.evaluate import videos3d
+from mvai.cli.commands import parse
+from mvai.cli.evaluate import Evaluate, MainJob, Videos3d
+from mvai.evaluate import end_to_end, videos3d
 from mvai.evaluate.character_measures import measure_animation
 from mvai.evaluate.main_job import CHARACTERS, chosen_characters, chosen_videos
 from mvai.evaluate.main_job_page import page
@@ -36,6 +38,7 @@ from mvai.evaluate.provenance import header
 from mvai.evaluate.reprojection import reprojection
 from mvai.evaluate.tables import Column, csv_text, markdown_table
 from mvai.evaluate.work import isolated, kept, make_folder, work_folder
+from mvai.io.video import open_video, write_video
 from mvai.types import Animation, Camera, Character, Keypoints, MeshSequence, MvaiError, Part
 
 HIPS = (0, 1)
@@ -404,3 +407,32 @@ def test_which_videos_and_characters(tmp_path: Path):
         chosen_videos(tmp_path / "empty")
     with pytest.raises(MvaiError, match="empty"):
         chosen_characters([tmp_path / "empty"])
+
+
+def test_commands_are_understood():
+    command, _ = parse(
+        ["evaluate", "main-job", "--videos", "v", "--identities", "a.obj", "b.glb", "-o", "docs/x"]
+    )
+    assert isinstance(command, Evaluate) and isinstance(command.what, MainJob)
+    assert command.what.identities == [Path("a.obj"), Path("b.glb")]
+    assert command.what.output == Path("docs/x") and not command.what.sheets
+    command, _ = parse(["evaluate", "videos3d", "--data", "d", "-o", "x.md"])
+    assert isinstance(command, Evaluate) and isinstance(command.what, Videos3d)
+
+
+def test_a_clip_of_another_length_and_shape(tmp_path: Path):
+    with write_video(tmp_path / "small.mp4", 10, 48, 64) as writer:
+        for i in range(12):
+            writer.write(np.full((64, 48, 3), 20 * i, np.uint8))
+    assert end_to_end.make_clip(tmp_path / "small.mp4", tmp_path / "clip.mp4") == 300
+    clip = open_video(tmp_path / "clip.mp4")
+    assert (clip.width, clip.height, clip.frames) == (1280, 720, 300)
+    assert clip.fps == pytest.approx(30)
+    # At its own speed: the twelfth picture after 1.1 s, the first again after 2.2 s.
+    first, last, again = (f.mean() for f in clip.read([0, 33, 66]))
+    assert first == pytest.approx(again, abs=8) and last > first + 150
+
+
+def test_a_run_that_fails_says_why():
+    with pytest.raises(MvaiError, match="no such file"):
+        end_to_end.timed_run(["imitate", "nowhere.mp4", "--identity", "x.obj", "-o", "y.glb"])
