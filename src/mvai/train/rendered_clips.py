@@ -133,14 +133,8 @@ def load_clips(folder: Path, pool: str) -> list[tuple[Scene, Keypoints]]:
         with np.load(path, allow_pickle=False) as a:
             width, height = (int(v) for v in a["size"])
             camera = Camera(a["K"], width, height, a["T_camera_world"])
-            scene = Scene(
-                a["shape"],
-                a["rotations"],
-                a["translation"],
-                camera,
-                float(a["fps"]),
-                int(a["seed"]),
-            )
+            fps, seed = float(a["fps"]), int(a["seed"])
+            scene = Scene(a["shape"], a["rotations"], a["translation"], camera, fps, seed)
             keypoints = Keypoints(
                 NAMES, a["xy_px"], a["confidence"], fps, width, height, a["xyz_m"]
             )
