@@ -201,13 +201,13 @@ def test_foot_slide_counts_feet_on_the_floor_only():
     # The left foot slides 4 mm a frame; the right one is in the air and 50 times as fast.
     posed[:, left] += np.arange(11)[:, None, None] * [0, 0, 0.004]
     posed[:, right] += [0, 0.1, 0] + np.arange(11)[:, None, None] * [0.2, 0, 0]
-    slide, share = foot_slide([posed[:, left], posed[:, right]], 1.75)
-    assert slide == pytest.approx(4)
+    slide, middle, share = foot_slide([posed[:, left], posed[:, right]], 1.75)
+    assert (slide, middle) == pytest.approx((4, 4))
     assert share == pytest.approx(0.5)
     # For a child's height 3 cm is too far.
     posed[:, right] = vertices[right] + [0, 0.02, 0]
-    assert foot_slide([posed[:, left], posed[:, right]], 1.75)[1] == 1
-    assert foot_slide([posed[:, left], posed[:, right]], 1.0)[1] == 0.5
+    assert foot_slide([posed[:, left], posed[:, right]], 1.75)[2] == 1
+    assert foot_slide([posed[:, left], posed[:, right]], 1.0)[2] == 0.5
 
 
 @given(seeds)
@@ -330,14 +330,17 @@ def test_main_job_page_has_medians_and_refusals():
         "detect_s": 1.0, "reconstruct_s": 0.5, "smooth_s": 0.1, "residual_px": 2.0,
         "residual_percent": 0.5, "character": "one", "file": ".obj", "vertices": 100, "parts": 2,
         "rig": "own", "transfer_s": 0.2, "write_s": 0.1, "total_s": 2.0, "frames_per_s": 15.0,
-        "foot_slide_mm": 1.0, "contact_share": 0.5, "stretch_median": 1.01, "stretch_p99": 1.5,
-        "peak_gb": 1.0,
+        "foot_slide_mm": 1.0, "foot_slide_median_mm": 0.4, "contact_share": 0.5,
+        "stretch_median": 1.01, "stretch_p99": 1.5, "peak_gb": 1.0,
     }  # fmt: skip
     other = pair | {"character": "two", "foot_slide_mm": float("nan"), "peak_gb": 2.0}
     text = page([pair, other, {"video": "bad", "character": "one", "refused": "no person."}])
     assert "2 of 3 pairs of 2 videos and 2 characters" in text
-    assert "| clip | one | 0.2 | 0.1 | 2.0 | 15.0 | 1.0 | 50 | 1.010 | 1.50 | 1.00 |" in text
-    assert "| median of all |  | 0.2 | 0.1 | 2.0 | 15.0 | 1.0 | 50 | 1.010 | 1.50 | 1.50 |" in text
+    assert "| clip | one | 0.2 | 0.1 | 2.0 | 15.0 | 1.0 | 0.4 | 50 | 1.010 | 1.50 | 1.00 |" in text
+    assert (
+        "| median of all |  | 0.2 | 0.1 | 2.0 | 15.0 | 1.0 | 0.4 | 50 | 1.010 | 1.50 | 1.50 |"
+        in text
+    )
     assert "| bad | one | no person. |" in text
     assert text.count("| clip | 64x48 |") == 1
 

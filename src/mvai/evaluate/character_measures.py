@@ -13,7 +13,7 @@ BLOCK = 32
 
 
 def measure_animation(animation: Animation) -> dict[str, float]:
-    """Foot-slide (mm a frame in contact), share of contact, stretch (median, 99th percentile).
+    """Foot-slide in contact (mm a frame), share of contact, and edge stretch.
 
     Stretch is over all edges in all frames, against the rest mesh.
     """
@@ -36,12 +36,13 @@ def measure_animation(animation: Animation) -> dict[str, float]:
         feet[0].append(posed[:, left])
         feet[1].append(posed[:, right])
         stretch.append(edge_stretch(rest, posed, edges))
-    slide_mm, contact = foot_slide(
+    slide_mm, slide_median_mm, contact = foot_slide(
         [np.concatenate(foot).astype(np.float64) for foot in feet], float(np.ptp(rest[:, 1]))
     )
     median, p99 = np.percentile(np.concatenate(stretch), [50, 99])
     return {
         "foot_slide_mm": slide_mm,
+        "foot_slide_median_mm": slide_median_mm,
         "contact_share": contact,
         "stretch_median": float(median),
         "stretch_p99": float(p99),

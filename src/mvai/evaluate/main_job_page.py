@@ -41,6 +41,7 @@ PAIRS = (
     Column("all stages s", "total_s", 1),
     Column("frames/s", "frames_per_s", 1),
     Column("foot-slide mm/frame", "foot_slide_mm", 1),
+    Column("its median", "foot_slide_median_mm", 1),
     Column("in contact %", "contact_percent", 0),
     Column("stretch median", "stretch_median", 3),
     Column("stretch p99", "stretch_p99", 2),
@@ -99,8 +100,10 @@ NOTES = """## What is measured
   reprojected body in the image.
 - Foot-slide: mean horizontal movement a frame of the character's sole vertices (lowest 2 % of its
   height at rest) while they are within 3 cm of the floor (scaled by height over 1.75 m), the floor
-  being the motion's own (10th percentile over frames of the lowest sole vertex). Feet that swing
-  past just above the floor count too. "In contact" is the share of feet and steps.
+  being the motion's own (10th percentile over frames of the lowest sole vertex). Feet that roll or
+  swing past just above the floor count too, so the mean of a true walk is not 0; the median says
+  more about feet that stand. Where the camera pans, the world moves with it. "In contact" is the
+  share of feet and steps.
 - Stretch: max(r, 1/r) of every edge's posed to rest length r, over all edges and frames; edges
   below 0.1 mm are left out.
 - Joints and surface off: mean and median distances of the fitted body from the joints seen on the

@@ -166,14 +166,16 @@ def sole_vertices(
 def foot_slide(
     feet: list[Float[np.ndarray, "frames verts 3"]],
     height_m: float,
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """How far planted feet slide, and how often feet are planted.
 
     A vertex of a sole is in contact in a frame when it is within 3 cm of the floor (scaled by the
     character's height over 1.75 m), and it slides by its horizontal movement from a frame in
     contact to the next one. Speed is no part of the rule, since a foot that slides is fast; so a
-    foot that swings past just above the floor counts too, and a true walk is not quite at 0. The
-    floor is the motion's own: the height of the lowest sole vertex in the lower frames (10th
+    foot that rolls, or swings past just above the floor, counts too: the mean of a true walk is
+    not 0, and the median says more about feet that stand.
+
+    The floor is the motion's own: the height of the lowest sole vertex in the lower frames (10th
     percentile), so that one frame that sinks in does not move it.
 
     Args:
@@ -181,12 +183,13 @@ def foot_slide(
         height_m: height of the character at rest.
 
     Returns:
-        The mean over feet and steps with contact of the mean slide of the vertices in contact,
-        millimetres a frame (NaN without contact), and the share of feet and steps with contact.
+        Mean and median over feet and steps with contact of the mean slide of the vertices in
+        contact, millimetres a frame (NaN without contact), and the share of feet and steps with
+        contact.
     """
     feet = [foot for foot in feet if foot.shape[1]]
     if not feet or len(feet[0]) < 2:
-        return float("nan"), 0.0
+        return float("nan"), float("nan"), 0.0
     lowest = np.min([foot[..., 1].min(axis=1) for foot in feet], axis=0)
     reach = np.quantile(lowest, 0.1) + CONTACT_HEIGHT_M * height_m / ADULT_HEIGHT_M
     slides, steps = [], 0
@@ -197,5 +200,7 @@ def foot_slide(
         on = both.any(axis=1)
         slides.append((moved * both).sum(axis=1)[on] / both.sum(axis=1)[on])
         steps += len(on)
-    slide = np.concatenate(slides)
-    return (1000 * float(slide.mean()) if len(slide) else float("nan")), len(slide) / steps
+    slide_mm = 1000 * np.concatenate(slides)
+    if not len(slide_mm):
+        return float("nan"), float("nan"), 0.0
+    return float(slide_mm.mean()), float(np.median(slide_mm)), len(slide_mm) / steps
