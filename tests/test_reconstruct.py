@@ -21,7 +21,7 @@ from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
 from mvai.reconstruct.fit_clip import unwrapped
-from mvai.reconstruct.fit_windows import windows
+from mvai.reconstruct.fit_windows import bridged, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics, numerically
 from mvai.reconstruct.level import level
@@ -379,3 +379,25 @@ def test_a_clip_cut_into_windows_stays_in_one_piece(monkeypatch):
     assert limb_error_mm(sequence, points) < 60
     steps = np.linalg.norm(np.diff(sequence.vertices, axis=0), axis=-1).max(1)
     assert steps.max() < 3 * np.median(steps) + 0.02
+
+
+def test_nobody_is_invented_where_nobody_was_seen():
+    keypoints, _, _ = performed(frames=40)
+    present = np.ones(40, bool)
+    present[:8] = present[34:] = False
+    confidence = keypoints.confidence * present[:, None]
+    sequence = SmplifyX().reconstruct(replace(keypoints, present=present, confidence=confidence))
+    assert (sequence.vertices[:8] == sequence.vertices[8]).all()
+    assert (sequence.vertices[34:] == sequence.vertices[33]).all()
+
+
+def test_a_long_gap_is_crossed_evenly():
+    u = torch.zeros(60, 69)
+    u[:10, 3], u[10:50, 3], u[50:, 3] = 0.0, 99.0, 1.0
+    seen = np.ones(60, bool)
+    seen[10:50] = False
+    crossed = bridged(u, seen, fps=30.0)[:, 3].numpy()
+    assert (np.diff(crossed) >= 0).all() and crossed.max() == 1.0
+    short = np.ones(60, bool)
+    short[20:25] = False
+    torch.testing.assert_close(bridged(u, short, fps=30.0), u)

@@ -215,6 +215,7 @@ def observe(
     t0 = solve_translation(xyz_or_nan, xy, confidence, focal_px, centre)
     t0 = nearest_seen(t0, (confidence > 0.3).sum(1) >= 3)
     pixel_m = -t0[:, 2] / focal_px
+    planted = planted_points(xy, names, pixel_m, keypoints.fps)
     tensor = lambda a: torch.from_numpy(np.nan_to_num(a)).float()  # noqa: E731
     observation = Observation(
         xy_px=tensor(xy),
@@ -222,7 +223,7 @@ def observe(
         xyz_m=tensor(xyz),
         landmark_inverse_m=tensor(inverse),
         pixel_m=tensor(pixel_m),
-        planted=torch.from_numpy(planted_points(xy, names, pixel_m, keypoints.fps)),
+        planted=torch.from_numpy(planted & keypoints.seen()[1:, None]),
         focal_px=focal_px,
         centre_px=tensor(centre),
         fps=keypoints.fps,

@@ -7,11 +7,14 @@ enough of the past and future, and one fades into the other.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import LandmarkCorrection
@@ -22,6 +25,8 @@ from mvai.types import Keypoints
 
 WINDOW = 480
 OVERLAP = 40
+LONG_GAP_S = 0.5
+"""A gap up to this long is left to the fit, which carries a movement through it."""
 SHAPE_FRAMES = 200
 """Frames that the shape of a long clip is found from."""
 
@@ -47,6 +52,28 @@ def stretch(keypoints: Keypoints, span: slice) -> Keypoints:
     )
 
 
+def bridged(
+    u: Float[Tensor, "frames unknowns"], seen: Bool[np.ndarray, " frames"], fps: float
+) -> Float[Tensor, "frames unknowns"]:
+    """The unknowns with what nobody saw made plain: before the first and after the last sighting
+    the nearest seen frame is held, and a long gap is crossed evenly.
+
+    Left to themselves such frames would keep the last movement going, and fall.
+    """
+    ids = np.flatnonzero(seen)
+    if not len(ids):
+        return u
+    out = u.clone()
+    out[: ids[0]], out[ids[-1] + 1 :] = u[ids[0]], u[ids[-1]]
+    for a, b in itertools.pairwise(ids):
+        if b - a > LONG_GAP_S * fps + 1:
+            t = torch.linspace(0, 1, int(b - a + 1))[:, None]
+            # Starts and ends at rest.
+            t = t * t * (3 - 2 * t)
+            out[a : b + 1] = u[a] * (1 - t) + u[b] * t
+    return out
+
+
 def fit_long_clip(
     body: LinearBody,
     keypoints: Keypoints,
@@ -58,7 +85,8 @@ def fit_long_clip(
     """`fit_clip` in bounded memory."""
     spans = windows(keypoints.frames)
     if len(spans) == 1:
-        return fit_clip(body, keypoints, prior, correction, weights, report=report)
+        fit = fit_clip(body, keypoints, prior, correction, weights, report=report)
+        return replace(fit, u=bridged(fit.u, keypoints.seen(), keypoints.fps))
     step = int(np.ceil(keypoints.frames / SHAPE_FRAMES))
     spread = stretch(keypoints, slice(None, None, step))
     shape = fit_clip(body, spread, prior, correction, weights).shape
@@ -70,7 +98,7 @@ def fit_long_clip(
         )  # fmt: skip
         whole = part if whole is None else joined(whole, part, span.start)
     assert whole is not None
-    return whole
+    return replace(whole, u=bridged(whole.u, keypoints.seen(), keypoints.fps))
 
 
 def joined(first: ClipFit, second: ClipFit, start: int) -> ClipFit:
