@@ -26,18 +26,17 @@ class ClipWeights:
     """2D key-points, as metres at the person's depth."""
     pixel_rho_m: float = 0.15
     """Beyond this a 2D key-point is taken for an outlier."""
-    landmark: float = 2.0
-    """3D landmarks, as a multiple of the deviation they come with (their errors last, so frames
-    are not independent witnesses)."""
+    landmark: float = 1.0
+    """3D landmarks, as a multiple of the deviation they come with."""
     landmark_rho: float = 4.0
     """Beyond this multiple of its deviation a 3D landmark is taken for an outlier."""
-    acceleration: float = 8.0
+    acceleration: float = 20.0
     """Joints' acceleration, m/s^2."""
     contact_m: float = 0.01
     """Movement of a planted foot between two frames."""
     bend: float = 1.0
     """Weight of the elbow and knee prior."""
-    pose: float = 1.0
+    pose: float = 0.7
     """Weight of the pose prior."""
     collision_m: float = 0.02
     """Depth to which limbs may sink into one another."""
