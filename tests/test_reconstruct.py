@@ -46,7 +46,7 @@ LIMBS = tuple(
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
 
 
 # --- solvers ------------------------------------------------------------------------------------

@@ -7,7 +7,14 @@ animation.save("hero_acting.glb")
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Torch's threads spin while they wait for one another. On a machine with other work that makes two
+# threads many times slower than one; sleeping instead costs nothing measurable. OpenMP reads these
+# when torch is first loaded; whoever has set them keeps the setting.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 if TYPE_CHECKING:
     from mvai.api import Imitation, imitate, open_archive, reconstruct_video, transfer_sequence

@@ -23,22 +23,27 @@ def solve_chain(
         border, corner: B and C, the coupling to the shared unknowns and their own block.
         right, right_shared: right-hand sides.
 
-    Banded Cholesky for H (LAPACK pbtrf), Schur complement for the shared unknowns.
+    Banded Cholesky for H (LAPACK pbtrf) in the precision of `right`, Schur complement for the
+    shared unknowns.
 
     Raises:
         np.linalg.LinAlgError: H or the Schur complement is not positive definite.
     """
     frames, size = right.shape
     reach = len(blocks) * size
-    banded = np.zeros((reach, frames * size))
-    columns = np.arange(frames)[:, None] * size + np.arange(size)
+    # LAPACK wants column c of the lower band in one piece: banded[c, k] = H[c + k, c]. Row i of a
+    # block row starts at its diagonal, i entries in; written into rows one entry too long and read
+    # back with that stride, every row is shifted by its own number.
+    wide = reach + size
+    padded = np.zeros((frames, size, wide), right.dtype)
     for offset, block in enumerate(blocks):
         rows = frames - offset
-        for i in range(size):
-            # Lower form: banded[k, c] = H[c + k, c]; the upper block is read transposed.
-            k = offset * size + np.arange(size) - i
-            keep = k >= 0
-            banded[k[keep][None, :], columns[:rows, i : i + 1]] = block[:rows, i, keep]
+        padded[:rows, :, offset * size : (offset + 1) * size] = block[:rows]
+    step = padded.itemsize
+    shifted = np.lib.stride_tricks.as_strided(
+        padded, (frames, size, reach), (size * wide * step, (wide + 1) * step, step)
+    )
+    banded = np.ascontiguousarray(shifted).reshape(-1, reach).T
     shared = border.shape[2]
     stacked = np.concatenate([right[..., None], border], axis=2).reshape(-1, 1 + shared)
     # The band is too narrow for threads to help; with them it is several times slower.

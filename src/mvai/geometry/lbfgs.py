@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-TRIES = 5
+TRIES = 3
 """Step lengths tried before a problem sits an iteration out."""
 
 Energy = Callable[[Tensor], Tensor]

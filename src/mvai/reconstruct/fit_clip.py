@@ -171,14 +171,14 @@ def levenberg_marquardt(
         diagonal = torch.diagonal(system.blocks[0], dim1=1, dim2=2)
         damped = system.blocks[0] + torch.diag_embed(damping * diagonal + 1e-6)
         du, ds = solve_chain(
-            [damped.double().numpy(), *(b.double().numpy() for b in system.blocks[1:])],
-            system.border.double().numpy(),
-            system.corner.double().numpy(),
-            -system.gradient.double().numpy(),
-            -system.gradient_shared.double().numpy(),
+            [damped.numpy(), *(b.numpy() for b in system.blocks[1:])],
+            system.border.numpy(),
+            system.corner.numpy(),
+            -system.gradient.numpy(),
+            -system.gradient_shared.numpy(),
         )
-        u_new = u + torch.from_numpy(du).float().clamp(-0.7, 0.7)
-        shape_new = shape + torch.from_numpy(ds).float().clamp(-1, 1)
+        u_new = u + torch.from_numpy(du).clamp(-0.7, 0.7)
+        shape_new = shape + torch.from_numpy(ds).clamp(-1, 1)
         at_new = kinematics.linearise(u_new, shape_new, derivatives=True)
         value_new = energy.value(u_new, shape_new, at_new.points)
         report((done + k + 1) / total)

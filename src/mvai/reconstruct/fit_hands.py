@@ -35,7 +35,7 @@ FORGET_S = 0.5
 
 
 def fit_hands(
-    body: LinearBody, keypoints: Keypoints, pose: Pose, focal_px: float, iterations: int = 20
+    body: LinearBody, keypoints: Keypoints, pose: Pose, focal_px: float, iterations: int = 12
 ) -> Pose:
     """The pose with its fingers fitted; unchanged where no hand was ever seen."""
     names = tuple(
@@ -76,7 +76,7 @@ def fit_hands(
         return data + 0.5 * (turned**2).sum((1, 2))
 
     with torch.enable_grad():
-        x = minimise(energy, torch.zeros(len(xy), 90), iterations, tolerance=1e-4)
+        x = minimise(energy, torch.zeros(len(xy), 90), iterations, tolerance=1e-3)
     hands = np.zeros((len(xy), 2, 15, 3))
     fitted = x.numpy().reshape(len(xy), 2, 15, 3)
     for k in range(2):

@@ -26,6 +26,8 @@ from mvai.reconstruct.fit_windows import fit_long_clip
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 
+THREADS = 2
+"""The matrices are small: more threads than this gain nothing."""
 BLOCK = 64
 """Frames skinned at a time, to bound memory."""
 
@@ -52,8 +54,7 @@ class SmplifyX:
             report(round(0.8 * done * frames), frames)
 
         threads = torch.get_num_threads()
-        # The matrices are small: a second thread gains nothing, and costs much on a busy machine.
-        torch.set_num_threads(1)
+        torch.set_num_threads(min(threads, THREADS))
         try:
             if self.setting == "paper":
                 fit = fit_frames(body, keypoints, prior, report=share)
