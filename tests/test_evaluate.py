@@ -439,3 +439,12 @@ def test_a_clip_of_another_length_and_shape(tmp_path: Path):
 def test_a_run_that_fails_says_why():
     with pytest.raises(MvaiError, match="no such file"):
         end_to_end.timed_run(["imitate", "nowhere.mp4", "--identity", "x.obj", "-o", "y.glb"])
+
+
+def test_summary_of_drawn_clips_gives_mean_median_and_worst() -> None:
+    from mvai.evaluate.drawn import summary
+
+    rows = [{"mpjpe_mm": e, "pa_mpjpe_mm": 1.0, "accel_error_mm": 2.0} for e in (10.0, 20.0, 60.0)]
+    row = summary("m", rows)
+    assert (row["mpjpe_mm"], row["median_mm"], row["worst_mm"]) == (30.0, 20.0, 60.0)
+    assert "rate" not in row

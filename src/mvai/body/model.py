@@ -124,12 +124,10 @@ class LinearBody:
     ) -> tuple[Float[Tensor, "frames joints 3 3"], Float[Tensor, "frames joints 3"]]:
         """World rotation and position of every joint. `translation` moves the root joint."""
         offsets = rest_joints - rest_joints[:, list(self.parents)]
-        position = {0: 0}
         Rs = [rotations[:, :1]]
         ts = [(rest_joints[:, 0] + translation)[:, None].expand(len(rotations), 1, 3)]
-        done = 1
         R_above, t_above = Rs[0], ts[0]
-        above = position
+        above = {0: 0}
         for js, ps in self._levels:
             rows = [above[p] for p in ps]
             R_parent, t_parent = R_above[:, rows], t_above[:, rows]
@@ -139,11 +137,10 @@ class LinearBody:
             ts.append(t)
             above = {j: i for i, j in enumerate(js)}
             R_above, t_above = R, t
-            done += len(js)
         return torch.cat(Rs, 1)[:, self._order], torch.cat(ts, 1)[:, self._order]
 
-    def _points(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rest position, shape directions and blended joint weights of named points.
+    def attached_points(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rest positions, shape directions, joints and their blended weights of named points.
 
         A regressed point moves like the weighted mean of its vertices; blending their skin weights
         first is exact where they share them and within a few millimetres elsewhere.
@@ -182,7 +179,7 @@ class LinearBody:
         translation: Tensor,
     ) -> tuple[Tensor, Tensor]:
         if names not in self._point_cache:
-            self._point_cache[names] = self._points(names)
+            self._point_cache[names] = self.attached_points(names)
         template, directions, indices, weights = self._point_cache[names]
         rest_joints = self.rest_joints(shape)
         R, t = self.forward_kinematics(rest_joints, rotations, translation)
@@ -203,11 +200,12 @@ class LinearBody:
         self, A: Float[Tensor, "frames joints 12"]
     ) -> Float[Tensor, "frames verts 3 4"]:
         """Blend joint transforms over the vertices (linear blend skinning)."""
-        dense = self._dense_weights
+        dense = self.dense_weights
         return torch.einsum("vj,fjk->fvk", dense, A).unflatten(-1, (3, 4))
 
     @cached_property
-    def _dense_weights(self) -> Float[Tensor, "verts joints"]:
+    def dense_weights(self) -> Float[Tensor, "verts joints"]:
+        """Skin weights of every vertex for every joint."""
         W = np.zeros((len(self.weights), len(self.joints)), np.float32)
         np.add.at(W, (np.arange(len(W))[:, None], self.weight_indices), self.weights)
         return torch.from_numpy(W)

@@ -62,6 +62,21 @@ class Videos3d:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Reconstruction of drawn people with exact truth."""
+
+    clips: Path
+    """Folder made by `mvai train render-clips`."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.drawn import evaluate_drawn
+
+        print(evaluate_drawn(self.clips, self.output, report))
+
+
+@dataclass(frozen=True)
 class EndToEnd:
     """Time and memory of `mvai imitate` on ten seconds of 720p video."""
 
@@ -93,6 +108,7 @@ class Evaluate:
     what: tyro.conf.OmitArgPrefixes[
         Annotated[MainJob, tyro.conf.subcommand("main-job", prefix_name=False)]
         | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
+        | Annotated[Drawn, tyro.conf.subcommand("drawn", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
     ]
 

@@ -66,10 +66,3 @@ def angle_prior(
     """
     bend = (hinge_rotations * axes).sum(-1) + bends
     return torch.exp(-2 * bend.clamp(min=-3.0, max=8.0)).sum(-1)
-
-
-def acceleration(
-    points: Float[Tensor, "frames points 3"], fps: float
-) -> Float[Tensor, "inner points 3"]:
-    """Second time derivative by central differences, m/s^2, of all frames but the two ends."""
-    return (points[2:] - 2 * points[1:-1] + points[:-2]) * fps**2

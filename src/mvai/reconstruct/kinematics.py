@@ -45,7 +45,7 @@ class Kinematics:
 
     @cached_property
     def _points(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.body._points(self.names)
+        return self.body.attached_points(self.names)
 
     @cached_property
     def _joint_ids(self) -> list[int]:

@@ -62,7 +62,7 @@ def place_landmarks(
         alone = mirrored(name) == name or name.startswith("face_")
         pair = [name] if alone else [name, mirrored(name)]
         starts = [n if n in body.regressed else "nose" for n in pair]
-        template, _, indices, weights = body._points(tuple(starts))
+        template, _, indices, weights = body.attached_points(tuple(starts))
         systems = [_observations(body, n, s, seen) for n, s in zip(pair, starts, strict=True)]
         signs = [np.ones(3), np.array([-1.0, 1, 1])]
         d = np.zeros(3)
@@ -90,7 +90,7 @@ def _observations(
 ) -> tuple[np.ndarray, ...]:
     """Camera-frame points, bone frames, pixels (as rays), depth scale and confidence."""
     points, frames, rays, weights = [], [], [], []
-    template, directions, indices, blend = body._points((start,))
+    template, directions, indices, blend = body.attached_points((start,))
     for scene, keypoints in seen:
         column = keypoints.index(name)
         xy, confidence = keypoints.xy_px[:, column], keypoints.confidence[:, column]
@@ -141,7 +141,7 @@ def store_landmarks(path: Path, body: LinearBody, landmarks: Mapping[str, Landma
         arrays = {k: data[k] for k in data.files}
     names = list(body.regressed)
     rest = body.template.numpy().astype(float)
-    dense = body._dense_weights.numpy()
+    dense = body.dense_weights.numpy()
     rows = [body.regressor[[i]] for i in range(len(names))]
     for name, landmark in landmarks.items():
         bones = np.zeros(len(body.joints))
