@@ -24,6 +24,9 @@ SEGMENTS = (
 )
 """Mass of the limbs' segments as a share of the body's, and their ends."""
 
+STEEPEST_RAD = np.deg2rad(55)
+"""A person tilted more than this in the camera's view is taken to lie, not to stand."""
+
 
 @dataclass(frozen=True)
 class LevelWeights:
@@ -31,7 +34,7 @@ class LevelWeights:
 
     floor_m: float = 0.05
     upright_rad: float = np.deg2rad(6)
-    pitch_rad: float = np.deg2rad(10)
+    pitch_rad: float = np.deg2rad(15)
     roll_rad: float = np.deg2rad(3)
 
 
@@ -62,7 +65,8 @@ def level(
         if up is not None:
             tilted = R @ up
             parts.append(np.arctan2(tilted[[0, 2]], tilted[1]) / w.upright_rad)
-        if len(contacts) > 1:
+        # Somebody who never stands may rest a foot anywhere.
+        if up is not None and len(contacts) > 1:
             height = contacts @ R[1]
             d = (height - np.median(height)) / w.floor_m
             # A few dozen steps are one floor, not dozens of witnesses.
@@ -81,7 +85,7 @@ def level(
 def balance(
     joints: tuple[str, ...], t_world_joint: Float[np.ndarray, "frames joints 3"]
 ) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
-    """From the middle of the feet to the centre of mass, and how upright the legs are (0 to 1).
+    """From the middle of the feet to the centre of mass, and whether the legs stand (0 to 1).
 
     Segment masses after Winter, Biomechanics and Motor Control of Human Movement, table 4.1, each
     at the middle of its segment.
@@ -91,16 +95,21 @@ def balance(
         return t_world_joint[:, joints.index(name)]
 
     mass = 0.081 * at("Head") + 0.497 * (at("Hips") + at("Neck")) / 2
-    upright = np.zeros(len(t_world_joint))
+    straight = np.ones(len(t_world_joint))
     support = np.zeros_like(mass)
     for side in ("Left", "Right"):
         for share, a, b in SEGMENTS:
             mass = mass + share * (at(side + a) + at(side + b)) / 2
-        thigh = at(f"{side}UpLeg") - at(f"{side}Leg")
-        upright += thigh[:, 1] / np.maximum(np.linalg.norm(thigh, axis=1), 1e-9) / 2
+        hip, knee, ankle = (at(side + n) for n in ("UpLeg", "Leg", "Foot"))
+        length = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
+        reach = np.linalg.norm(hip - ankle, axis=1) / np.maximum(length, 1e-9)
+        straight = np.minimum(straight, np.clip((reach - 0.85) / 0.1, 0, 1))
         support = support + (at(f"{side}Foot") + at(f"{side}ToeBase")) / 4
     total = 0.578 + 2 * sum(share for share, _, _ in SEGMENTS)
-    return mass / total - support, np.clip((upright - 0.6) / 0.3, 0, 1)
+    lean = mass / total - support
+    tilt = np.arccos(np.clip(lean[:, 1] / np.maximum(np.linalg.norm(lean, axis=1), 1e-9), -1, 1))
+    # Straight legs that lie are not standing, and no camera is tilted that far.
+    return lean, straight * (tilt < STEEPEST_RAD)
 
 
 def _stretches(planted: Bool[np.ndarray, "frames points"]) -> list[tuple[int, slice]]:
