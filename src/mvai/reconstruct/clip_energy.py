@@ -40,7 +40,7 @@ class ClipWeights:
     """Weight of the pose prior."""
     collision_m: float = 0.02
     """Depth to which limbs may sink into one another."""
-    shape: float = 0.35
+    shape: float = 0.2
     """Shape coefficients: tighter than their unit variance, because what the frames have in common
     is partly the detector's own bias."""
 
