@@ -132,6 +132,7 @@ def test_closed_form_points_are_those_of_the_body_model():
 def energy_of_random_clip(seed: int, frames: int = 5) -> tuple[ClipEnergy, Kinematics]:
     body = anny_body()
     rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
     tensor = lambda *s: torch.from_numpy(rng.normal(size=s)).float()  # noqa: E731
     joints, axes, bends = hinge_axes(body)
     prior = load_pose_prior()

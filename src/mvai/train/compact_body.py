@@ -146,7 +146,7 @@ def build(path: Path, seed: int = 0) -> None:
         add(name, candidates[w > 1e-4], w[w > 1e-4])
 
     coco, labels = _load_keypoint_data(
-        model, Path(anny.__file__).parent / "data" / "keypoints" / "coco.pth", None
+        model, Path(str(anny.__file__)).parent / "data" / "keypoints" / "coco.pth", None
     )
     coco = coco.numpy()
     keypoints: dict[str, tuple[np.ndarray, np.ndarray]] = {}
