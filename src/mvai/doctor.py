@@ -17,10 +17,10 @@ from mvai.io.fingerprint import file_sha256
 from mvai.types import MvaiError
 
 PACKAGES = (
-    "numpy", "scipy", "torch", "mediapipe", "vtk", "pyvista", "av", "trimesh", "pygltflib",
+    "numpy", "scipy", "torch", "mediapipe", "vtk", "av", "trimesh",
     "safetensors", "pillow", "tyro", "rich",
 )  # fmt: skip
-WEIGHTS = ("body_anny.npz", "pose_prior.safetensors")
+WEIGHTS = ("body_anny.npz", "pose_prior.safetensors", "landmark_correction.safetensors")
 
 
 @dataclass(frozen=True)
@@ -123,4 +123,4 @@ def _torch() -> str:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return f"{torch.get_num_threads()} threads on {cores} cores; the fit uses one thread"
+    return f"{torch.get_num_threads()} threads on {cores} cores; the fit uses up to two"
