@@ -308,7 +308,9 @@ def test_a_real_interrupt_of_a_real_process(tmp_path: Path):
     out = tmp_path / "out.glb"
     script = textwrap.dedent(
         f"""
-        import sys, time
+        import signal, sys, time
+        # A job in the background of a shell starts with interrupts ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import fake_stages, pytest
         from mvai.cli import main
