@@ -1,1 +1,1 @@
-"""body"""
+"""Body models, skinning and joint regressors."""

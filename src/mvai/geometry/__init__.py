@@ -1,1 +1,1 @@
-"""geometry"""
+"""Pure functions on points, meshes, rotations and linear systems."""

@@ -1,1 +1,1 @@
-"""io"""
+"""Everything that reads or writes files, and the off-screen renderer."""

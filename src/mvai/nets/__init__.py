@@ -1,1 +1,1 @@
-"""nets"""
+"""Torch modules with their weights."""

@@ -1,1 +1,1 @@
-"""train"""
+"""How the shipped weights and example files are made."""

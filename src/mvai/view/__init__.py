@@ -1,1 +1,1 @@
-"""view"""
+"""Previews and contact sheets."""
