@@ -37,7 +37,8 @@ from mvai.evaluate.metrics import (
 from mvai.evaluate.provenance import header
 from mvai.evaluate.reprojection import reprojection
 from mvai.evaluate.tables import Column, csv_text, markdown_table
-from mvai.evaluate.work import isolated, kept, make_folder, work_folder
+from mvai.evaluate.work import isolated, kept, work_folder
+from mvai.io.atomic import make_folder
 from mvai.io.video import open_video, write_video
 from mvai.types import Animation, Camera, Character, Keypoints, MeshSequence, MvaiError, Part
 

@@ -190,7 +190,8 @@ class Demo:
     """Where to write demo.glb, demo.mp4, demo.png and demo.npz."""
 
     def run(self, options: StageOptions, report: Report) -> None:
-        from mvai.cli.demo import demo_files, make_folder
+        from mvai.cli.demo import demo_files
+        from mvai.io.atomic import make_folder
 
         with demo_files() as (clip, character):
             make_folder(self.folder)

@@ -24,17 +24,3 @@ def demo_files() -> Iterator[tuple[Path, Path]]:
             raise MvaiError(f"{file}: this file of the demo is missing; install mvai again.")
     with as_file(clip) as clip_path, as_file(character) as character_path:
         yield clip_path, character_path
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder that the demo writes to.
-
-    Raises:
-        MvaiError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MvaiError(
-            f"{folder}: this folder cannot be made ({error.strerror}); choose another with -o."
-        ) from error

@@ -18,8 +18,9 @@ from mvai.evaluate.character_measures import measure_animation
 from mvai.evaluate.main_job_page import page
 from mvai.evaluate.reprojection import reprojection
 from mvai.evaluate.tables import csv_text
-from mvai.evaluate.work import isolated, kept, make_folder, work_folder, write_text
+from mvai.evaluate.work import isolated, kept, work_folder, write_text
 from mvai.io.archive import Archive, read_archive, write_archive
+from mvai.io.atomic import make_folder
 from mvai.io.characters import READERS, read_character
 from mvai.io.fingerprint import file_sha256
 from mvai.io.gltf_write import write_glb

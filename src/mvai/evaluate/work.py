@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from mvai.io.atomic import written_whole
+from mvai.io.atomic import make_folder, written_whole
 from mvai.types import MvaiError
 
 P = ParamSpec("P")
@@ -46,20 +46,6 @@ def fingerprint() -> str:
         if inner.parts[0] not in NOT_MEASURED and file.suffix in (".py", ".npz", ".safetensors"):
             digest.update(f"{inner}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it.
-
-    Raises:
-        MvaiError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MvaiError(
-            f"{folder}: this folder cannot be made ({error.strerror}); choose another."
-        ) from error
 
 
 def kept(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -35,11 +35,3 @@ def matrix_from_6d(d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
 def sixd_from_matrix(R: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
     """The first two columns, the inverse of `matrix_from_6d` on rotations."""
     return torch.cat([R[..., 0], R[..., 1]], dim=-1)
-
-
-def nearest_rotation(M: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """The rotation closest to M in the Frobenius norm (Kabsch 1976, by SVD)."""
-    U, _, Vt = torch.linalg.svd(M)
-    d = torch.sign(torch.linalg.det(U @ Vt))
-    U = torch.cat([U[..., :2], U[..., 2:] * d[..., None, None]], dim=-1)
-    return U @ Vt

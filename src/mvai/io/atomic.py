@@ -46,6 +46,20 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        MvaiError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MvaiError(
+            f"{folder}: this folder cannot be made ({error.strerror}); choose another with -o."
+        ) from error
+
+
 def _umask() -> int:
     """The process's file mode mask, which the system only tells while setting it."""
     mask = os.umask(0)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -24,14 +23,6 @@ from mvai.types.names import BODY_JOINTS
 WEIGHTS = Path(str(files("mvai"))) / "weights" / "pose_prior.safetensors"
 JOINTS = len(BODY_JOINTS) - 1
 """The joints of `BODY_JOINTS[1:]`, in that order."""
-
-
-class PosePrior(Protocol):
-    """What reconstruct asks of a pose prior."""
-
-    def energy(self, body_rotations: Float[Tensor, "frames 21 3 3"]) -> Float[Tensor, " frames"]:
-        """Grows as the pose gets less likely; in nats, up to a constant."""
-        ...
 
 
 def axis_angle_from_matrix(R: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:

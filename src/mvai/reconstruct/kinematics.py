@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -151,15 +150,3 @@ def right_jacobian(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     K = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).unflatten(-1, (3, 3))
     eye = torch.eye(3, dtype=v.dtype)
     return eye - b[..., None, None] * K + c[..., None, None] * (K @ K)
-
-
-def numerically(kinematics: Kinematics, u: Tensor, shape: Tensor, step: float = 1e-3) -> np.ndarray:
-    """Central differences of the points with respect to u: the naive twin of `linearise`."""
-    columns = []
-    for i in range(u.shape[1]):
-        e = torch.zeros_like(u)
-        e[:, i] = step
-        high = kinematics.linearise(u + e, shape, derivatives=False).points
-        low = kinematics.linearise(u - e, shape, derivatives=False).points
-        columns.append((high - low) / (2 * step))
-    return torch.stack(columns, -1).numpy()

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
+from mvai.geometry.rigid import shortest_rotation
 from mvai.io.atomic import written_whole
 from mvai.io.bvh import BvhClip, read_bvh
 from mvai.train.skeletons import source_joints
@@ -61,18 +62,6 @@ class PoseClip:
     @property
     def frames(self) -> int:
         return self.pose.shape[0]
-
-
-def smallest_rotation(
-    a: Float[np.ndarray, " 3"], b: Float[np.ndarray, " 3"]
-) -> Float[np.ndarray, "3 3"]:
-    """The rotation about a x b that takes the direction of a to that of b."""
-    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    axis = np.cross(a, b)
-    sine = np.linalg.norm(axis)
-    if sine < 1e-9:
-        return np.eye(3)
-    return Rotation.from_rotvec(axis / sine * np.arctan2(sine, a @ b)).as_matrix()
 
 
 def _axis_rotation(R: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
@@ -140,7 +129,7 @@ def rotations_like(
                 # Soles are taken to be flat under a vertical shank, whichever way it splays at
                 # rest in either skeleton.
                 shank = C.T @ (rest[index[joint]] - rest[index[parents[joint]]])
-                above = smallest_rotation(np.array([0.0, -1.0, 0.0]), shank)
+                above = shortest_rotation(np.array([0.0, -1.0, 0.0]), shank)
             theirs = C.T @ (rest[index[tip]] - rest[index[joint]])
             if np.linalg.norm(theirs) < 1e-3 * np.ptp(rest):
                 # A foot without a toe joint: its End Site says where it points.
@@ -150,7 +139,7 @@ def rotations_like(
                     f"the bone at {clip.names[index[joint]]} has no length, so it points nowhere; "
                     f"give the joint below it an offset."
                 )
-            swing[joint] = smallest_rotation(above @ (ours[tip] - ours[joint]), theirs) @ above
+            swing[joint] = shortest_rotation(above @ (ours[tip] - ours[joint]), theirs) @ above
             if joint.endswith("Hand"):
                 side = joint.removesuffix("Hand")
                 knuckles = ours[f"{side}HandIndex1"] - ours[f"{side}HandPinky1"]
