@@ -264,6 +264,6 @@ below 15 mm mean nothing. It is one man for 1.67 s, so nothing was tuned to it.
   from pixels starts from the latter; those undone in OpenPose's files as well.
 - 2D: mean distance of the reprojected body landmarks (no hands, no face) from detections with
   confidence above 0.5, weighted by it; height is that of the reprojected body.
-- The rate of a fit covers the reconstruction alone, wall clock, one thread. Smoothed: with
+- The rate of a fit covers the reconstruction alone, wall clock, up to two threads. Smoothed: with
   `savgol`, as `mvai imitate` does by default.
 """
