@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,6 +102,29 @@ class EndToEnd:
 
 
 @dataclass(frozen=True)
+class TransferMethods:
+    """Methods of transfer side by side: against exact truth and by the surface's faults."""
+
+    data: Path
+    """Folder with `identities` and `mocap`."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write table.md, truth.csv and characters.csv to."""
+    methods: list[str] = field(default_factory=list)
+    """Methods to measure; all when none is named."""
+    only: list[str] = field(default_factory=list)
+    """Characters to measure without truth, by the names of their files; all when none is named."""
+    work: Path = WORK / "transfer"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.transfer import evaluate_transfer
+        from mvai.pipeline import STAGES
+
+        methods = self.methods or list(STAGES["transfer"])
+        print(evaluate_transfer(self.data, self.output, self.work, report, methods, self.only))
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure, and write the tables in docs/."""
 
@@ -110,6 +133,7 @@ class Evaluate:
         | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
         | Annotated[Drawn, tyro.conf.subcommand("drawn", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
+        | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
     ]
 
     def run(self, options: Any, report: Report) -> None:

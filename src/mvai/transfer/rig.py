@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvai.body.anny import anny_body
-from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
@@ -26,16 +25,16 @@ from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
+    body_legs,
     leg_length,
     positions_on,
     rotations_on,
 )
-from mvai.transfer.rig_solve import solve_motion
+from mvai.transfer.rig_source import body_motion, mesh_motion
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
 
 ADULT_LEG_M = 0.8
-FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
 WORST_FIT = 0.04
 """Largest median distance from the fitted body to the character, as a share of its height."""
 WORST_KEYPOINTS = 0.05
@@ -114,46 +113,46 @@ def register(
     return Registration(character, skeleton, fit.keypoint_error_m, fit.surface_error_m)
 
 
-def body_legs(body: LinearBody) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Hip, knee and ankle joints of the left and right leg."""
-    left, right = (
-        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot"))
-        for s in ("Left", "Right")
-    )
-    return left, right
-
-
 def drive(
-    registration: Registration, sequence: MeshSequence, config: RigTransfer | None = None
+    registration: Registration,
+    sequence: MeshSequence,
+    config: RigTransfer | None = None,
+    source: Registration | None = None,
 ) -> Animation:
     """Make the character do what the sequence does.
 
+    Args:
+        registration: the character.
+        sequence: what it shall do.
+        config: settings.
+        source: the sequence's own mesh at rest, registered; needed unless it is our body.
+
     Raises:
-        MvaiError: When the sequence is not in a topology this method reads.
+        MvaiError: When the sequence cannot be read.
     """
     config = config or RigTransfer()
     body = anny_body()
-    motion = solve_motion(body, sequence)
+    if source is None:
+        motion = body_motion(body, sequence)
+    else:
+        motion = mesh_motion(body, sequence, source.character, source.skeleton)
     skeleton, fps, camera = registration.skeleton, sequence.fps, sequence.camera
     skin, rest = skeleton.skin, registration.character.mesh.vertices
-    feet = body.regress(FEET, sequence.vertices).astype(np.float64)
-    source_lowest = sequence.vertices[..., 1].min(1).astype(np.float64)
 
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
-    their_legs = leg_length(motion.t_world_joint[0], body_legs(body))
-    path_scale = own_legs / max(their_legs, 1e-6) if config.scale_root else 1.0
+    path_scale = own_legs / max(motion.leg_m, 1e-6) if config.scale_root else 1.0
 
     R = rotations_on(skeleton, motion.R_world_joint)
-    t = positions_on(skeleton, R, path_scale * motion.t_world_joint[:, 0])
+    t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
     if config.find_floor:
         lowest = lowest_points(skin, rest, transforms(R, t))
-        lift = stand_on_floor(source_lowest, lowest, path_scale, fps)
+        lift = stand_on_floor(motion.lowest, lowest, path_scale, fps)
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
-        floor, size = floor_height(source_lowest), their_legs / ADULT_LEG_M
-        planted = [contacts(foot.mean(1), floor, fps, size) for foot in (feet[:, :2], feet[:, 2:])]
+        floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
+        planted = [contacts(foot, floor, fps, size) for foot in motion.feet]
         Ts = transforms(R, t)
         soles = [sole_heights(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
         if not config.find_floor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from mvai.body.model import LinearBody
 from mvai.types import Skin
 
 
@@ -76,3 +77,12 @@ def leg_length(
             ]
         )
     )
+
+
+def body_legs(body: LinearBody) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Hip, knee and ankle joints of the left and right leg."""
+    left, right = (
+        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot"))
+        for s in ("Left", "Right")
+    )
+    return left, right
