@@ -20,7 +20,8 @@ FLOORS = (
     ("nets",),
     ("detect", "reconstruct", "smooth", "transfer"),
     ("pipeline",),
-    # Evaluate measures on the drawn clips that train makes, so it stands above it.
+    ("benchmark",),
+    # Evaluate measures what train has made of the benchmark, so it stands above it.
     ("train",),
     ("batch", "view", "evaluate"),
     ("api", "doctor"),

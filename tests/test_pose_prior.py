@@ -10,6 +10,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from mvai.benchmark.poses import (
+    body_positions,
+    filled,
+    load_pose_clip,
+    poses_from_bvh,
+    poses_in_folder,
+    spikes,
+)
 from mvai.body.anny import anny_body
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.pose_prior import (
@@ -24,14 +32,6 @@ from mvai.train.pose_prior import (
     fit_mixture,
     is_held_out,
     mirrored_pose,
-)
-from mvai.train.poses import (
-    body_positions,
-    filled,
-    load_pose_clip,
-    poses_from_bvh,
-    poses_in_folder,
-    spikes,
 )
 from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, mirrored

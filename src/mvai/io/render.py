@@ -19,6 +19,7 @@ from mvai.types import Camera, Mesh, MvaiError
 __all__ = [
     "Color",
     "Drawable",
+    "Lights",
     "Renderer",
     "orbit_camera",
     "render_views",
@@ -29,6 +30,7 @@ __all__ = [
 # their strengths: a key light above the left shoulder and a weaker one at the camera, so that
 # nothing that the camera sees is black.
 _LIGHTS = (((-0.5, 0.9, 1.0), 0.62), ((0.0, 0.0, 1.0), 0.38))
+Lights = Sequence[tuple[tuple[float, float, float], float]]
 
 
 class Renderer:
@@ -41,7 +43,7 @@ class Renderer:
         MvaiError: When this machine has no off-screen OpenGL.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lights: Lights = _LIGHTS) -> None:
         from vtkmodules.vtkCommonCore import vtkUnsignedCharArray
         from vtkmodules.vtkRenderingCore import vtkLight, vtkRenderer
 
@@ -51,7 +53,7 @@ class Renderer:
         self._scene.SetBackgroundAlpha(0)
         self._scene.SetAutomaticLightCreation(False)
         self._scene.RemoveAllLights()
-        for direction, strength in _LIGHTS:
+        for direction, strength in lights:
             light = vtkLight()
             light.SetLightTypeToCameraLight()
             light.SetPosition(*direction)

@@ -17,13 +17,15 @@ from jaxtyping import Float, UInt8
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
+from mvai.benchmark.drawing import dressed
+from mvai.benchmark.looks import random_background, random_looks
+from mvai.benchmark.scenes import look_at
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import shortest_rotation
-from mvai.io.render import Drawable, Renderer
+from mvai.io.render import Renderer
 from mvai.io.video import write_video
 from mvai.train.demo_character import demo_character, write_character
-from mvai.train.rendered import background, clothing, look_at
 from mvai.types import Camera
 
 FPS = 30.0
@@ -211,14 +213,12 @@ def clip_frames(body: LinearBody) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     double = Camera(
         np.diag([2.0, 2.0, 1.0]) @ camera.K, 2 * WIDTH_PX, 2 * HEIGHT_PX, camera.T_camera_world
     )
-    colors = clothing(body, np.random.default_rng(SCENE_SEED))
-    wall = background(WIDTH_PX, HEIGHT_PX, np.random.default_rng(SCENE_SEED))
+    looks = random_looks(body, np.random.default_rng(SCENE_SEED))
+    wall = random_background(WIDTH_PX, HEIGHT_PX, np.random.default_rng(SCENE_SEED))
     ankles = body.regress(("LeftFoot", "RightFoot"), vertices)
     with Renderer() as renderer:
         for surface, feet in zip(vertices, ankles, strict=True):
-            rgba = renderer.render_rgba(
-                [Drawable(surface, body.faces, vertex_colors=colors)], double
-            ).astype(np.float32)
+            rgba = renderer.render_rgba([dressed(body, looks, surface)], double).astype(np.float32)
             seen = rgba[..., 3:] / 255
             over = _halved(rgba[..., :3] * seen)
             under = wall * (1 - _shadow(feet, floor, camera))[..., None]

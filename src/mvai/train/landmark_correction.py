@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from mvai.benchmark.poses import PoseClip
+from mvai.benchmark.scenes import Scene, random_scene
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
 from mvai.nets.landmark_correction import POINTS, LandmarkCorrection, corrected, features
-from mvai.train.poses import PoseClip
-from mvai.train.rendered import Scene, random_scene
 from mvai.types import Keypoints
 from mvai.types.names import BODY_KEYPOINTS, mirrored
 

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from scipy.sparse import csr_matrix, vstack
 
+from mvai.benchmark.scenes import Scene
 from mvai.body.anny import WEIGHTS
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
-from mvai.train.rendered import Scene
 from mvai.types import Keypoints
 from mvai.types.names import BODY_KEYPOINTS, FACE_KEYPOINTS, mirrored
 

@@ -17,18 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvai.benchmark.poses import PoseClip, mirrored_pose, poses_in_folder
+from mvai.benchmark.splits import HELD_OUT, is_held_out
 from mvai.body.anny import anny_body
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.io.atomic import written_whole
 from mvai.nets.pose_prior import GaussianMixture, PoseVae, axis_angle_from_matrix
 from mvai.train.pose_completion import BodyChain, completion_errors_mm, with_root
-from mvai.train.poses import PoseClip, poses_in_folder
 from mvai.types import MvaiError
-from mvai.types.names import BODY_JOINTS, mirrored
-
-HELD_OUT = ("cmu_02_", "cmu_14_", "cmu_91_", "animdraw_fair1_dab", "animdraw_fair1_wave")
-"""Beginnings of the names of clips that no training sees: CMU subjects 02, 14 and 91 and two
-AnimatedDrawings performers."""
+from mvai.types.names import BODY_JOINTS
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,6 @@ class PosePriorSettings:
     noise_rad: float = 0.1
     """Standard deviation of the rotation noise added to each joint in training."""
     seed: int = 0
-
-
-def is_held_out(name: str) -> bool:
-    return name.startswith(HELD_OUT)
-
-
-def mirrored_pose(pose: Float[np.ndarray, "frames 22 3"]) -> Float[np.ndarray, "frames 22 3"]:
-    """The pose seen in a mirror (x -> -x): sides swap, axis-angle y and z change sign."""
-    swap = [BODY_JOINTS.index(mirrored(n)) for n in BODY_JOINTS]
-    return pose[:, swap] * np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def balanced(clips: Sequence[PoseClip], frames_per_clip: int) -> Float[np.ndarray, "n 22 3"]:

@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
+from mvai.benchmark.skeletons import source_joints
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import shortest_rotation
 from mvai.io.atomic import written_whole
 from mvai.io.bvh import BvhClip, read_bvh
-from mvai.train.skeletons import source_joints
 from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, mirrored
 
@@ -62,6 +62,12 @@ class PoseClip:
     @property
     def frames(self) -> int:
         return self.pose.shape[0]
+
+
+def mirrored_pose(pose: Float[np.ndarray, "frames 22 3"]) -> Float[np.ndarray, "frames 22 3"]:
+    """The pose seen in a mirror (x -> -x): sides swap, axis-angle y and z change sign."""
+    swap = [BODY_JOINTS.index(mirrored(n)) for n in BODY_JOINTS]
+    return pose[:, swap] * np.array([1.0, -1.0, -1.0], np.float32)
 
 
 def _axis_rotation(R: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:

@@ -1,0 +1,179 @@
+"""Build the benchmark: draw clips from motion capture and let the detector look at them.
+
+Every clip is a folder of its own that appears whole or not at all, and is drawn from its own seed:
+an interrupted run goes on where it stopped, and a longer run begins with the clips of a shorter.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from mvai.benchmark.clips import KEYPOINTS, POOLS, TRUTH, VIDEO, save_scene
+from mvai.benchmark.drawing import draw
+from mvai.benchmark.poses import PoseClip, load_pose_clip, poses_in_folder
+from mvai.benchmark.scenes import (
+    HARDSHIPS,
+    LOW_SIZES,
+    SIZES,
+    Scene,
+    random_scene,
+    resampled,
+    varied,
+)
+from mvai.benchmark.splits import split_of
+from mvai.body.anny import anny_body
+from mvai.io.archive import Archive, write_archive
+from mvai.io.atomic import make_folder
+from mvai.io.video import open_video, write_video
+from mvai.progress import Progress
+from mvai.types import MvaiError
+
+HARD_IN_TRAINING = 0.2
+"""Share of the training clips that are hard to see, too."""
+LONGEST = 300
+"""Captures count by their frames when one is drawn, but not beyond this."""
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What is drawn."""
+
+    train: int = 1000
+    """Clips to train on."""
+    validation: int = 60
+    """Clips to choose settings on."""
+    test: int = 100
+    """Clips to measure on."""
+    hard: int = 60
+    """Clips of the test people that are hard to see: limbs hidden, person partly out of the
+    picture, motion blur, low resolution."""
+    frames: int = 32
+    """Frames of each clip."""
+    rate: float = 25.0
+    """Frames per second."""
+    seed: int = 0
+
+
+def jobs(settings: BenchmarkSettings) -> list[tuple[str, int]]:
+    """Pool and number of every clip, the pools evenly mixed."""
+    counts = {pool: int(getattr(settings, pool)) for pool in POOLS}
+    order = [((n + 0.5) / count, pool, n) for pool, count in counts.items() for n in range(count)]
+    return [(pool, n) for _, pool, n in sorted(order)]
+
+
+def build_benchmark(
+    data: Path, out: Path, settings: BenchmarkSettings, workers: int, progress: Progress
+) -> int:
+    """Draw and detect the clips that are not there yet; returns how many there are.
+
+    Args:
+        data: Folder of BVH files, searched with all folders in it.
+        out: Folder of the benchmark.
+        workers: Processes that draw at the same time.
+
+    Raises:
+        MvaiError: there is no motion capture, or none of the people of one of the pools.
+    """
+    make_folder(out)
+    body = anny_body()
+    captures = [c.name for c in poses_in_folder(data, body, out / "poses")
+                if c.frames / c.fps * settings.rate >= settings.frames]  # fmt: skip
+    pools = by_pool(captures)
+    wanted = [(p, n) for p, n in jobs(settings) if not (out / p / f"{n:05d}" / TRUTH).exists()]
+    for pool in {p for p, _ in wanted}:
+        if not pools[pool]:
+            raise MvaiError(
+                f"{data}: no motion capture of {pool} people here is {settings.frames} frames long "
+                f"at {settings.rate:g} frames per second; add some or ask for no such clips."
+            )
+    total = len(jobs(settings))
+    progress(total - len(wanted), total)
+    done = total - len(wanted)
+    if workers == 1:
+        for pool, number in wanted:
+            build_clip(out, pool, number, pools[pool], settings)
+            progress(done := done + 1, total)
+        return total
+    # Children must not inherit the parent's OpenGL and MediaPipe state.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+        futures = [executor.submit(build_clip, out, p, n, pools[p], settings) for p, n in wanted]
+        for future in as_completed(futures):
+            future.result()
+            progress(done := done + 1, total)
+    return total
+
+
+def by_pool(names: Sequence[str]) -> Mapping[str, list[str]]:
+    """Captures of each pool; the hard clips show the test people."""
+    found: dict[str, list[str]] = {pool: [] for pool in POOLS}
+    for name in names:
+        found[split_of(name)].append(name)
+    found["hard"] = found["test"]
+    return found
+
+
+@cache
+def _capture(path: Path, rate: float) -> PoseClip:
+    clip = load_pose_clip(path)
+    assert clip is not None, f"{path} was written by this run"
+    return resampled(clip, rate)
+
+
+def build_clip(
+    out: Path, pool: str, number: int, captures: list[str], settings: BenchmarkSettings
+) -> None:
+    """Draw one clip, look at it, and put it in its place."""
+    scene = clip_scene(out, pool, number, captures, settings)
+    (out / pool).mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{pool}-{number:05d}.", dir=out))
+    try:
+        save_clip(work, scene)
+        work.chmod(0o755)
+        work.replace(out / pool / f"{number:05d}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def clip_scene(
+    out: Path, pool: str, number: int, captures: list[str], settings: BenchmarkSettings
+) -> Scene:
+    """The scene that a clip's own seed draws."""
+    rng = np.random.default_rng([settings.seed, POOLS.index(pool), number])
+    clips = [_capture(out / "poses" / f"{name}.npz", settings.rate) for name in captures]
+    lengths = np.minimum([c.frames for c in clips], LONGEST).astype(float)
+    capture = clips[rng.choice(len(clips), p=lengths / lengths.sum())]
+    hardships = ()
+    if pool == "hard" or (pool == "train" and rng.random() < HARD_IN_TRAINING):
+        hardships = (HARDSHIPS[rng.integers(len(HARDSHIPS))],)
+    if pool == "train":
+        capture = varied(capture, rng)
+    sizes = LOW_SIZES if "low resolution" in hardships else SIZES
+    size = sizes[rng.integers(len(sizes))]
+    seed = int(rng.integers(2**31))
+    return random_scene(anny_body(), capture, seed, settings.frames, size, hardships)
+
+
+def save_clip(folder: Path, scene: Scene) -> None:
+    """The files of one clip. A clip in which nobody is found has no key-points."""
+    from mvai.detect.mediapipe_holistic import MediapipeHolistic
+
+    camera = scene.camera
+    with write_video(folder / VIDEO, scene.fps, camera.width, camera.height) as writer:
+        for picture in draw(anny_body(), scene):
+            writer.write(picture)
+    try:
+        keypoints = MediapipeHolistic().detect(open_video(folder / VIDEO))
+    except MvaiError:
+        keypoints = None
+    if keypoints is not None:
+        write_archive(folder / KEYPOINTS, Archive(video=VIDEO, keypoints=keypoints))
+    save_scene(folder / TRUTH, scene)

@@ -1,0 +1,81 @@
+"""`mvai benchmark`: make the open benchmark and what the backbones see in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from tyro.conf import Positional
+
+from mvai.cli.stage_options import StageOptions
+from mvai.progress import Report
+
+BACKBONES = ("smplify-x-paper", "smplify-x", "graphcmr", "graphcmr+smplify-x")
+
+
+@dataclass(frozen=True)
+class Build:
+    """Draw motion capture to video with its exact truth, and let the detector look at it."""
+
+    out: Positional[Path]
+    """Folder of the benchmark; a run that was interrupted goes on where it stopped."""
+    data: Path
+    """Folder of motion capture (BVH)."""
+    train: int = 1000
+    """Clips to train on."""
+    validation: int = 60
+    """Clips to choose settings on."""
+    test: int = 100
+    """Clips to measure on."""
+    hard: int = 60
+    """Clips of the test people that are hard to see: limbs hidden, person partly out of the
+    picture, motion blur, low resolution."""
+    frames: int = 32
+    """Frames of each clip."""
+    rate: float = 25.0
+    """Frames per second."""
+    seed: int = 0
+    workers: int = 1
+    """Processes that draw at the same time."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.benchmark.build import BenchmarkSettings, build_benchmark
+
+        settings = BenchmarkSettings(
+            self.train, self.validation, self.test, self.hard, self.frames, self.rate, self.seed
+        )
+        with report.stage("build") as progress:
+            clips = build_benchmark(self.data, self.out, settings, self.workers, progress)
+        print(f"{self.out}: {clips} clips.")
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Reconstruct the clips of the benchmark by one or more backbones and keep the results."""
+
+    out: Positional[Path]
+    """Folder of the benchmark."""
+    backbones: tuple[str, ...] = field(default=BACKBONES)
+    """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x."""
+    pools: tuple[str, ...] = ("validation", "test", "hard", "train")
+    """Which clips: train, validation, test, hard."""
+    limit: int | None = None
+    """At most so many clips of each pool."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.benchmark.reconstructions import reconstruct_benchmark
+
+        for backbone in self.backbones:
+            with report.stage(backbone) as progress:
+                reconstruct_benchmark(self.out, backbone, self.pools, self.limit, progress)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Make the open benchmark: motion capture drawn to video, with its exact truth."""
+
+    what: tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[Build | Reconstruct]]
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        self.what.run(options, report)
