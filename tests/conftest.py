@@ -15,3 +15,11 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip("needs the real data; set MVAI_DATA to its folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def body_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of SMPL, SMPL-H and SMPL-X files, made from the open body."""
+    from smpl_makers import write_models
+
+    return write_models(tmp_path_factory.mktemp("body_models"))

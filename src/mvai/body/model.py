@@ -83,6 +83,12 @@ class LinearBody:
     """Names of the regressor's rows: every joint and every key-point the body can show."""
     regressor: csr_matrix
     """(names, verts), rows sum to 1."""
+    correctives: Float[Tensor, "features verts3"] | None = None
+    """What each element of (R - I) of every joint but the root adds to the rest surface (Loper et
+    al. 2015, eq. 4), joints in order and matrices by rows; None for a body without."""
+    origin: Float[Tensor, "3"] | None = None
+    """Where the origin of the model's own files lies, from the root joint of the mean body; other
+    tools count translations from there. None for a body whose files are ours."""
 
     @property
     def shape_size(self) -> int:
@@ -171,6 +177,19 @@ class LinearBody:
     def _point_cache(self) -> dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor, Tensor]]:
         return {}
 
+    @cached_property
+    def _corrective_cache(self) -> dict[tuple[str, ...], Tensor]:
+        return {}
+
+    def bulge(
+        self,
+        rotations: Float[Tensor, "frames joints 3 3"],
+        correctives: Float[Tensor, "features points3"],
+    ) -> Float[Tensor, "frames points 3"]:
+        """What the pose adds to points at rest."""
+        turned = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype)
+        return (turned.flatten(1) @ correctives).unflatten(1, (-1, 3))
+
     def joints_and_keypoints(
         self,
         names: tuple[str, ...],
@@ -180,16 +199,25 @@ class LinearBody:
     ) -> tuple[Tensor, Tensor]:
         if names not in self._point_cache:
             self._point_cache[names] = self.attached_points(names)
+            if self.correctives is not None:
+                A = self.regressor[[self.regressed.index(n) for n in names]]
+                by_vertex = self.correctives.numpy().reshape(len(self.correctives), -1, 3)
+                points = np.stack([A @ d for d in by_vertex]).astype(np.float32)
+                self._corrective_cache[names] = torch.from_numpy(points).flatten(1)
         template, directions, indices, weights = self._point_cache[names]
         rest_joints = self.rest_joints(shape)
         R, t = self.forward_kinematics(rest_joints, rotations, translation)
         rest = template + torch.einsum("fb,bpd->fpd", shape, directions)
+        if self.correctives is not None:
+            rest = rest + self.bulge(rotations, self._corrective_cache[names])
         local = rest[:, :, None] - rest_joints[:, indices]
         moved = (R[:, indices] @ local[..., None])[..., 0] + t[:, indices]
         return t, (weights[..., None] * moved).sum(2)
 
     def vertices(self, shape: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
         rest, rest_joints = self.rest(shape)
+        if self.correctives is not None:
+            rest = rest + self.bulge(rotations, self.correctives)
         R, t = self.forward_kinematics(rest_joints, rotations, translation)
         t_skin = t - (R @ rest_joints[..., None])[..., 0]
         A = torch.cat([R, t_skin[..., None]], -1).flatten(2)
