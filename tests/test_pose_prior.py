@@ -10,15 +10,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from mvai.benchmark.poses import (
-    body_positions,
-    filled,
-    load_pose_clip,
-    poses_from_bvh,
-    poses_in_folder,
-    spikes,
-)
+from mvai.benchmark.poses import load_pose_clip, poses_in_folder
 from mvai.body.anny import anny_body
+from mvai.body.bvh_poses import body_positions, filled, poses_from_bvh, spikes
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.pose_prior import (
     WEIGHTS,

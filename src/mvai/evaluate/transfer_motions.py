@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from mvai.benchmark.poses import PoseClip, body_positions, poses_from_bvh
+from mvai.body.bvh_poses import PoseClip, body_positions, poses_from_bvh
 from mvai.body.model import LinearBody
 from mvai.types import MeshSequence, MvaiError
 from mvai.types.names import BODY_JOINTS
