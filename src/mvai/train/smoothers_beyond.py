@@ -1,0 +1,92 @@
+"""Train the adaptive filter and the SmoothNet-style network on the clips that mesh2mesh has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from mvai.nets.adaptive_filter import POINTS, AdaptiveFilter, AdaptiveFilterSettings
+from mvai.nets.smoothnet import SmoothNet, SmoothNetSettings, smoothnet_loss
+from mvai.train import smoothing_clips
+from mvai.train.smoothers import SmootherRecipe, SmoothingBatch, train_smoother
+from mvai.train.smoothing_clips import SmoothingClip, thinned
+
+assert POINTS == smoothing_clips.POINTS, "the clips' joints are those of the network"
+
+
+def joints_of(batch: SmoothingBatch) -> torch.Tensor:
+    """Reconstructed joints of a batch."""
+    return torch.einsum("jv,bfvd->bfjd", batch.regressor, batch.vertices)
+
+
+def train_adaptive(
+    clips: Sequence[SmoothingClip],
+    validation: Sequence[SmoothingClip],
+    settings: AdaptiveFilterSettings,
+    recipe: SmootherRecipe,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[AdaptiveFilter, list[dict[str, float]]]:
+    """A trained adaptive filter and its history. It sees joints only.
+
+    Raises:
+        MvaiError: see `train_smoother`.
+    """
+    torch.manual_seed(recipe.seed)
+    network = AdaptiveFilter(settings)
+    fps = clips[0].at_rate(recipe.rate).fps
+
+    def forward(batch: SmoothingBatch) -> torch.Tensor:
+        # Without a view where a batch says so at random, so that it also works without a camera.
+        view = batch.view
+        if network.training:
+            view = view * (torch.rand(len(view), 1) > 0.1)
+        return network(joints_of(batch), batch.confidence, batch.up, view, fps, batch.mirrored)
+
+    history = train_smoother(
+        network, forward, [as_joints(c) for c in clips], [as_joints(c) for c in validation],
+        recipe, checkpoint, progress,
+    )  # fmt: skip
+    return network, history
+
+
+def as_joints(clip: SmoothingClip) -> SmoothingClip:
+    """A clip whose vertices are its joints."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    eye = np.eye(len(clip.regressor), dtype=np.float32)
+    return replace(
+        clip, vertices=clip.joints().astype(np.float32), regressor=eye, indices=np.arange(len(eye))
+    )
+
+
+def train_smoothnet(
+    clips: Sequence[SmoothingClip],
+    validation: Sequence[SmoothingClip],
+    settings: SmoothNetSettings,
+    recipe: SmootherRecipe,
+    checkpoint: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[SmoothNet, list[dict[str, float]]]:
+    """A trained SmoothNet-style network and its history, with that paper's losses.
+
+    Raises:
+        MvaiError: see `train_smoother`.
+    """
+    torch.manual_seed(recipe.seed)
+    network = SmoothNet(settings)
+
+    def forward(batch: SmoothingBatch) -> torch.Tensor:
+        smooth = network(batch.vertices.movedim(1, -1)).movedim(-1, 1)
+        return torch.einsum("jv,bfvd->bfjd", batch.regressor, smooth)
+
+    thin = thinned([*clips, *validation])
+    history = train_smoother(
+        network, forward, thin[: len(clips)], thin[len(clips) :], recipe, checkpoint, progress,
+        smoothnet_loss,
+    )  # fmt: skip
+    return network, history
