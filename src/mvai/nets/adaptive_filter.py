@@ -1,16 +1,16 @@
-"""An adaptive temporal filter: how strongly to smooth which limb when, and a correction of the pose.
+"""An adaptive temporal filter: how strongly to smooth which limb when, and a correction.
 
-mesh2mesh smooths every vertex alike and by its coordinates. This network looks at the joints instead
-and predicts two things:
+mesh2mesh smooths every vertex alike and by its coordinates. This network looks at the joints
+instead and predicts two things:
 
 - for every joint and frame the weights of a bank of symmetric low-pass filters (kernel prediction,
-  Bako et al., SIGGRAPH 2017; here over time). They sum to 1, so rest and steady motion stay as they
-  are, and the filters continue a path by its point reflection, so the ends of a clip stay, too. The
-  weights come from lengths alone (speed, acceleration, what each filter would change, confidence) and
-  thus do not depend on the axes;
+  Bako et al., SIGGRAPH 2017; here over time). They sum to 1, so rest and steady motion stay as
+  they are, and the filters continue a path by its point reflection, so the ends of a clip stay,
+  too. The weights come from lengths alone (speed, acceleration, what each filter would change,
+  confidence) and thus do not depend on the axes;
 - a slow displacement of every joint, for what no filter over time can take out. It is predicted in
-  the body's heading frame, and the direction of view comes into it as an input, so it turns with the
-  body and the camera.
+  the body's heading frame, and the direction of view comes into it as an input, so it turns with
+  the body and the camera.
 """
 
 from __future__ import annotations
@@ -22,22 +22,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mvai.nets.windows import gaussian_matrix
+from mvai.types.names import mirrored
 
-POINTS = tuple(
-    f"{side}_{part}"
-    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
-) + (
+POINTS = (
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
     "neck", "head_top", "nose", "left_heel", "right_heel", "left_foot_index", "right_foot_index",
     "left_index", "right_index",
 )  # fmt: skip
 """The joints it looks at, by the names of a body's regressor."""
-MIRROR = [
-    POINTS.index(
-        n.replace("left", "*").replace("right", "left").replace("*", "right")
-    )
-    for n in POINTS
-]  # fmt: skip
+MIRROR = [POINTS.index(mirrored(n)) for n in POINTS]
 SIDED = [(i, j) for i, j in enumerate(MIRROR) if POINTS[i] in ("left_shoulder", "left_hip")]
 """Pairs of left and right joints that say where the body faces."""
 
@@ -137,25 +131,33 @@ class AdaptiveFilter(nn.Module):
         up: Float[Tensor, "batch 3"],
         view: Float[Tensor, "batch 3"],
         fps: float,
-        mirrored: Bool[Tensor, " batch"] | None = None,
+        flipped: Bool[Tensor, " batch"] | None = None,
+        spread: Float[Tensor, "points points"] | None = None,
     ) -> Float[Tensor, "batch frames points 3"]:
         """Smoothed and corrected joints (`POINTS`, relative to the body's centre, metres).
 
         Args:
             up: the world's +Y axis.
             view: direction from the person to the camera; zero where it is not known.
-            mirrored: where the joints called left are the person's right.
+            flipped: where the joints called left are the person's right.
+            spread: which share every joint takes of what is said about each. Joints are regressed
+                from vertices that follow more than one of them.
         """
-        if mirrored is not None:
-            points = torch.where(mirrored[:, None, None, None], points[:, :, MIRROR], points)
+        if flipped is not None:
+            points = torch.where(flipped[:, None, None, None], points[:, :, MIRROR], points)
         bank = filter_bank(points.shape[1], fps)
         names = torch.arange(len(POINTS))
         weights = self.filter_weights(points, bank, confidence, names, fps)
+        if spread is not None:
+            weights = torch.einsum("pq,btqk->btpk", spread, weights)
         points = mixed(bank, points, weights)
         if self.settings.correction_width:
-            points = points + self.correction(points, confidence, up, view, fps)
-        if mirrored is not None:
-            points = torch.where(mirrored[:, None, None, None], points[:, :, MIRROR], points)
+            move = self.correction(points, confidence, up, view, fps)
+            if spread is not None:
+                move = torch.einsum("pq,btqd->btpd", spread, move)
+            points = points + move
+        if flipped is not None:
+            points = torch.where(flipped[:, None, None, None], points[:, :, MIRROR], points)
         return points
 
     def correction(

@@ -25,6 +25,9 @@ METHODS = {
     "gaussian": "mvai.smooth.gaussian:Gaussian",
     "savgol": "mvai.smooth.savgol:SavitzkyGolay",
     "one-euro": "mvai.smooth.one_euro:OneEuro",
+    "mesh2mesh": "mvai.smooth.mesh2mesh:Mesh2Mesh",
+    "smoothnet": "mvai.smooth.smoothnet:SmoothNet",
+    "adaptive": "mvai.smooth.adaptive:Adaptive",
 }
 """Method name to the class that implements it."""
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from mvai.body.anny import anny_body
 from mvai.nets.adaptive_filter import POINTS, AdaptiveFilter, AdaptiveFilterSettings
+from mvai.nets.smoother_files import save_smoother
 from mvai.nets.smoothnet import SmoothNet, SmoothNetSettings, smoothnet_loss
+from mvai.nets.windows import Working
+from mvai.smooth.adaptive_handles import body_handles
 from mvai.train import smoothing_clips
 from mvai.train.smoothers import SmootherRecipe, SmoothingBatch, train_smoother
 from mvai.train.smoothing_clips import SmoothingClip, thinned
@@ -37,6 +43,9 @@ def train_adaptive(
     torch.manual_seed(recipe.seed)
     network = AdaptiveFilter(settings)
     fps = clips[0].at_rate(recipe.rate).fps
+    # Vertices follow several joints; what comes out must be right after that.
+    handles = torch.from_numpy(body_handles(anny_body(), POINTS)[clips[0].indices])
+    spread = torch.from_numpy(clips[0].regressor) @ handles
 
     def forward(batch: SmoothingBatch) -> torch.Tensor:
         # Without a view where a batch says so at random, so that it also works without a camera.
@@ -54,10 +63,6 @@ def train_adaptive(
 
 def as_joints(clip: SmoothingClip) -> SmoothingClip:
     """A clip whose vertices are its joints."""
-    from dataclasses import replace
-
-    import numpy as np
-
     eye = np.eye(len(clip.regressor), dtype=np.float32)
     return replace(
         clip, vertices=clip.joints().astype(np.float32), regressor=eye, indices=np.arange(len(eye))
@@ -90,3 +95,24 @@ def train_smoothnet(
         smoothnet_loss,
     )  # fmt: skip
     return network, history
+
+
+def save_adaptive(
+    network: AdaptiveFilter, recipe: SmootherRecipe, rate: float, out: Path, training: dict
+) -> None:
+    """Writes a file of weights for `mvai.smooth.adaptive`."""
+    save_smoother(
+        out, "adaptive", network, network.settings, Working(recipe.frames, rate),
+        {"recipe": asdict(recipe), **training},
+    )  # fmt: skip
+
+
+def save_smoothnet(
+    network: SmoothNet, recipe: SmootherRecipe, rate: float, overlap: float, out: Path,
+    training: dict,
+) -> None:  # fmt: skip
+    """Writes a file of weights for `mvai.smooth.smoothnet`."""
+    save_smoother(
+        out, "smoothnet", network, network.settings, Working(recipe.frames, rate, overlap),
+        {"recipe": asdict(recipe), **training},
+    )  # fmt: skip

@@ -1,0 +1,258 @@
+"""An adaptive filter: strength by limb and moment, a learned correction, contacts kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mvai.types import MeshSequence
+
+SHIPPED = Path(str(files("mvai"))) / "weights" / "adaptive.safetensors"
+SAMPLED = 48
+"""Points by which a mesh that is not our body is looked at."""
+TILE = 1024
+"""Vertices filtered at a time."""
+CHUNK = 32
+"""Frames filtered at a time."""
+WINDOW = 128
+"""Frames that the network sees at a time, at its own rate; windows overlap by half."""
+SURE = 0.5
+"""Frames of less confidence than this are replaced in part by what is around them."""
+
+Paths = Float[np.ndarray, "frames points 3"]
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Every limb gets its own filter over time at every moment; a network says which.
+
+    Rest, steady motion and the ends of a clip stay as they are under the filters; only the learned
+    correction of the pose moves them. It turns with the body. On meshes that are not our own body it
+    works by points sampled from them, with neither the correction nor contacts.
+    """
+
+    weights: Path | None = None
+    """File of weights (.safetensors); those of mvai if none."""
+    arms: float = 1.0
+    """Strength on the arms, from 0 (leave them) to 1."""
+    legs: float = 1.0
+    """Strength on the legs."""
+    trunk: float = 1.0
+    """Strength on trunk and head."""
+    correct: float = 1.0
+    """Strength of the learned correction of the pose."""
+    keep_contacts: bool = True
+    """Feet that stand keep their place, hands that touch keep touching."""
+
+    def smooth(self, sequence: MeshSequence) -> MeshSequence:
+        """See `mvai.smooth.Smoother`.
+
+        Raises:
+            MvaiError: the weights are missing or do not match.
+        """
+        from mvai.nets.adaptive_filter import (
+            POINTS,
+            AdaptiveFilter,
+            AdaptiveFilterSettings,
+        )
+        from mvai.nets.smoother_files import load_smoother
+        from mvai.nets.windows import PATH_SIGMA_S, surface_weights
+        from mvai.smooth.adaptive_contacts import contact_displacement
+        from mvai.smooth.adaptive_handles import body_handles, sampled_handles
+
+        network, working = load_smoother(
+            self.weights or SHIPPED, "adaptive",
+            lambda s: AdaptiveFilter(AdaptiveFilterSettings(**s)),
+        )  # fmt: skip
+        if sequence.frames < 3:
+            return sequence
+        fps, vertices = sequence.fps, sequence.vertices
+        body = _body_of(sequence)
+        if body is not None:
+            handles = body_handles(body, POINTS)
+            points = body.regress(POINTS, vertices).astype(np.float64)
+        else:
+            index, handles = sampled_handles(vertices[0], SAMPLED)
+            points = vertices[:, index].astype(np.float64)
+        centre = np.einsum("v,fvd->fd", surface_weights(vertices[0], sequence.faces), vertices)
+        view = np.zeros(3)
+        if sequence.camera is not None:
+            T = sequence.camera.T_camera_world
+            towards = -T[:3, :3].T @ T[:3, 3] - centre.mean(0)
+            view = towards / max(float(np.linalg.norm(towards)), 1e-6)
+        sure = np.ones(sequence.frames) if sequence.confidence is None else sequence.confidence
+        weights, correction = predicted(
+            network, points - centre[:, None], sure, view, body is not None, fps, working.rate
+        )
+        strength = np.ones(points.shape[1])
+        if body is not None:
+            strength = np.array([self._strength(n) for n in POINTS])
+        weights = weights * strength[:, None]
+        weights[..., 0] += 1 - strength
+        moved = correction * (strength[:, None] * self.correct)
+        path = calm_path(centre, PATH_SIGMA_S * fps)
+        result = filtered(vertices, centre, path, handles, weights, moved, sure, fps)
+        if self.keep_contacts and body is not None:
+            after = body.regress(POINTS, result).astype(np.float64)
+            pull = contact_displacement(points, after, POINTS, fps)
+            for f in range(sequence.frames):
+                result[f] += handles @ pull[f].astype(np.float32)
+        return sequence.with_vertices(result)
+
+    def _strength(self, point: str) -> float:
+        part = point.split("_", 1)[1] if "_" in point else point
+        if part in ("elbow", "wrist", "index"):
+            return self.arms
+        return self.legs if part in ("knee", "ankle", "heel", "foot_index") else self.trunk
+
+
+def _body_of(sequence: MeshSequence) -> Any:
+    """Our body, if the sequence is in its topology."""
+    if sequence.topology != "anny":
+        return None
+    from mvai.body.anny import anny_body
+
+    body = anny_body()
+    return body if len(body.template) == sequence.vertices.shape[1] else None
+
+
+def calm_path(path: Float[np.ndarray, "frames 3"], sigma: float) -> Float[np.ndarray, "frames 3"]:
+    """The path of the body's centre through a Gaussian that leaves its ends."""
+    from scipy.ndimage import gaussian_filter1d
+
+    reach = min(int(np.ceil(4 * sigma)), len(path) - 1)
+    longer = np.pad(path, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+    return gaussian_filter1d(longer, sigma, axis=0, radius=reach)[reach : -reach or None]
+
+
+def predicted(
+    network: Any, points: Paths, sure: Float[np.ndarray, " frames"],
+    view: Float[np.ndarray, " 3"], named: bool, fps: float, rate: float,
+) -> tuple[Float[np.ndarray, "frames points filters"], Paths]:  # fmt: skip
+    """What the network says about every frame: filter weights and the displacement of points.
+
+    Args:
+        points: relative to the body's centre, world axes, metres.
+        named: whether they are the network's joints; others get no displacement.
+    """
+    import torch
+
+    from mvai.nets.adaptive_filter import POINTS, filter_bank, mixed
+    from mvai.nets.windows import Windows, Working, blended, resampling
+
+    frames, count = points.shape[:2]
+    windows = Windows.of(Working(WINDOW, rate), fps)
+    if frames < windows.length:
+        # The clip is one window, so that its ends are its own.
+        windows = Windows(frames, frames)
+    samples = windows.length
+    if abs(fps / rate - 1) >= 0.05:
+        samples = max(3, round((windows.length - 1) * rate / fps) + 1)
+    down, _ = resampling(windows.length, samples)
+    moments = np.linspace(0, windows.length - 1, samples)
+    up = np.stack(
+        [np.interp(np.arange(windows.length), moments, e) for e in np.eye(samples)], 1
+    ).astype(np.float32)
+    names = torch.arange(count) if named else torch.full((count,), len(POINTS))
+    one = torch.ones(1)
+
+    @torch.no_grad()
+    def window(rows: Float[np.ndarray, "frames values"]) -> Float[np.ndarray, "frames values"]:
+        x = torch.from_numpy(down @ rows.astype(np.float32))
+        p, c = x[:, :-1].reshape(1, samples, count, 3), x[None, :, -1]
+        bank = filter_bank(samples, rate)
+        weights = network.filter_weights(p, bank, c, names, rate)
+        move = torch.zeros_like(p)
+        if named and network.settings.correction_width:
+            move = network.correction(
+                mixed(bank, p, weights), c, torch.tensor([[0.0, 1.0, 0.0]]),
+                torch.from_numpy(view).float()[None] * one, rate,
+            )  # fmt: skip
+        return up @ torch.cat([weights, move], -1)[0].flatten(1).numpy()
+
+    rows = np.concatenate([points.reshape(frames, -1), sure[:, None]], 1)
+    out = np.stack(list(blended(iter(rows), window, windows))).reshape(frames, count, -1)
+    return out[..., :-3], out[..., -3:]
+
+
+def filtered(
+    vertices: Float[np.ndarray, "frames verts 3"], centre: Float[np.ndarray, "frames 3"],
+    path: Float[np.ndarray, "frames 3"], handles: Float[np.ndarray, "verts points"],
+    weights: Float[np.ndarray, "frames points filters"], move: Paths,
+    sure: Float[np.ndarray, " frames"], fps: float,
+) -> Float[np.ndarray, "frames verts 3"]:  # fmt: skip
+    """Every vertex through its own mixture of the bank's filters, displaced, on the path given."""
+    import torch
+
+    taps = bank_taps(len(vertices), fps)
+    reach = taps.shape[1] // 2
+    frames = len(vertices)
+    repair = confident_means(np.minimum(sure / SURE, 1.0), fps)
+    result = np.empty_like(vertices)
+    w, m = (torch.from_numpy(a.astype(np.float32)) for a in (weights, move))
+    for begin in range(0, vertices.shape[1], TILE):
+        span = slice(begin, begin + TILE)
+        B = torch.from_numpy(handles[span])
+        x = (vertices[:, span] - centre[:, None]).transpose(0, 2, 1)
+        if repair is not None:
+            x = (repair @ x.reshape(frames, -1)).reshape(x.shape)
+        x = np.pad(x, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
+        x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        for start in range(0, frames, CHUNK):
+            count = min(CHUNK, frames - start)
+            rows = toeplitz(taps, count)
+            y = (rows @ x[start : start + count + 2 * reach].flatten(1)).unflatten(0, (-1, count))
+            y = y.unflatten(2, x.shape[1:])
+            at = slice(start, start + count)
+            shares = torch.einsum("fpk,vp->kfv", w[at], B)
+            smooth = (y * shares[:, :, None]).sum(0) + torch.einsum("fpd,vp->fdv", m[at], B)
+            result[at, span] = smooth.transpose(1, 2).numpy() + path[at, None]
+    return result
+
+
+def bank_taps(frames: int, fps: float) -> Any:
+    """Kernels of the network's filters over the frames around one, (filters, taps)."""
+    import torch
+
+    from mvai.nets.adaptive_filter import GAUSSIANS_S, SHARP_S
+
+    def gaussian(sigma: float) -> np.ndarray:
+        own = min(int(np.ceil(4 * sigma)), frames - 1)
+        k = np.arange(-own, own + 1)
+        kernel = np.exp(-0.5 * (k / max(sigma, 1e-6)) ** 2)
+        return kernel / kernel.sum()
+
+    kernels = [np.ones(1), *(gaussian(s * fps) for s in GAUSSIANS_S)]
+    reach = max(len(gaussian(s * fps * 2**0.5)) for s in (*GAUSSIANS_S, *SHARP_S)) // 2
+
+    def wide(kernel: np.ndarray) -> np.ndarray:
+        return np.pad(kernel, reach - len(kernel) // 2)
+
+    sharp = [2 * wide(gaussian(s * fps)) - wide(gaussian(s * fps * 2**0.5)) for s in SHARP_S]
+    return torch.from_numpy(np.stack([*map(wide, kernels), *sharp]).astype(np.float32))
+
+
+def toeplitz(taps: Any, count: int) -> Any:
+    """The filters as one matrix from count + 2 * reach frames to count results each."""
+    import torch
+
+    filters, width = taps.shape
+    rows = torch.zeros(filters, count, count + width - 1)
+    for i in range(count):
+        rows[:, i, i : i + width] = taps
+    return rows.flatten(0, 1)
+
+
+def confident_means(sure: Float[np.ndarray, " frames"], fps: float) -> np.ndarray | None:
+    """Replaces frames by the sure ones around them as far as they are not sure; None if all are."""
+    if (sure >= 1).all() or (sure <= 0).all():
+        return None
+    t = np.arange(len(sure)) / fps
+    near = np.exp(-0.5 * ((t[:, None] - t) / 0.1) ** 2) * sure + 1e-9 * sure
+    near /= near.sum(1, keepdims=True)
+    return (np.diag(sure) + (1 - sure)[:, None] * near).astype(np.float32)
