@@ -38,6 +38,24 @@ JOINTS = {
     "smplh": (*BODY, *HANDS),
     "smplx": (*BODY, "Jaw", "LeftEye", "RightEye", *HANDS),
 }
+_TREE = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+
+
+def _parents(joints: tuple[str, ...]) -> tuple[int, ...]:
+    """Parents of a model's joints: fingers hang in chains of three on the hands."""
+    out = list(_TREE)
+    for name in joints[len(_TREE) :]:
+        if "Hand" not in name:
+            out.append(joints.index("Head"))
+        elif name.endswith("1"):
+            out.append(joints.index(name[: name.index("Hand") + 4]))
+        else:
+            out.append(joints.index(f"{name[:-1]}{int(name[-1]) - 1}"))
+    return tuple(out)
+
+
+PARENTS = {model: _parents(joints) for model, joints in JOINTS.items()}
+"""Parent of each joint; -1 for the root."""
 
 POINTS = ("nose", "left_eye", "right_eye", "left_ear", "right_ear",
           "left_big_toe", "left_small_toe", "left_heel",

@@ -52,7 +52,8 @@ class Observation:
     xy_px: Float[Tensor, "frames points 2"]
     confidence: Float[Tensor, "frames points"]
     xyz_m: Float[Tensor, "frames points 3"]
-    """Relative to the middle of the hips, world axes; 0 where unknown."""
+    """Relative to the middle of the hips, or in the world when `ClipEnergy.hips` is None; world
+    axes; 0 where unknown."""
     landmark_inverse_m: Float[Tensor, "frames points 3"]
     """1 / standard deviation of every coordinate of `xyz_m`; 0 where unknown."""
     pixel_m: Float[Tensor, " frames"]
@@ -85,8 +86,9 @@ class ClipEnergy:
     spheres: Spheres
     joints: int
     """How many joints stand before the key-points in the list of points."""
-    hips: tuple[int, int]
-    """Rows of the hips among the points."""
+    hips: tuple[int, int] | None
+    """Rows of the hips among the points, which landmarks are relative to; None when landmarks are
+    positions in the world."""
     hinges: list[int]
     """Rows of knees and elbows among the 21 body joints."""
     hinge_axes: Float[Tensor, "4 3"]
@@ -102,10 +104,15 @@ class ClipEnergy:
         return r, (r * r).sum(-1)
 
     def _landmarks(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        middle = points[:, list(self.hips)].mean(1, keepdim=True)
-        d = points[:, self.joints :] - middle - self.observation.xyz_m
+        d = self._relative(points[:, self.joints :], points) - self.observation.xyz_m
         r = d * self.observation.landmark_inverse_m
         return r, (r * r).sum(-1)
+
+    def _relative(self, seen: Tensor, points: Tensor) -> Tensor:
+        """What landmarks are compared with, or its derivative: key-points less the hips' middle."""
+        return (
+            seen if self.hips is None else seen - points[:, list(self.hips)].mean(1, keepdim=True)
+        )
 
     def _bend(self, u: Tensor) -> Tensor:
         aa = u[:, 6:].unflatten(1, (21, 3))[:, self.hinges]
@@ -175,11 +182,10 @@ class ClipEnergy:
         )
         r, squared = self._landmarks(points)
         scale = o.landmark_inverse_m[..., None]
-        hips = list(self.hips)
         weight = _reweight(squared, w.landmark_rho) / w.landmark**2
         add(
-            ((seen - J[:, hips].mean(1, keepdim=True)) * scale).flatten(1, 2),
-            ((seen_s - Js[:, hips].mean(1, keepdim=True)) * scale).flatten(1, 2),
+            (self._relative(seen, J) * scale).flatten(1, 2),
+            (self._relative(seen_s, Js) * scale).flatten(1, 2),
             r.flatten(1),
             weight.repeat_interleave(3, 1),
         )

@@ -7,6 +7,7 @@ number of sequences. `drive` needs no pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from mvai.transfer.rig_retarget import (
     positions_on,
     rotations_on,
 )
+from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
+from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import body_motion, mesh_motion
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
@@ -53,6 +56,8 @@ class RigTransfer:
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
     lock_feet: bool = True
     """Hold planted feet still."""
+    body_model_path: Path | None = None
+    """Folder of the SMPL family's model files, for sequences with their vertices."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,9 @@ def drive(
     """
     config = config or RigTransfer()
     body = anny_body()
-    if source is None:
+    if source is None and sequence.topology in SMPL_TOPOLOGIES:
+        motion = smpl_motion(body, sequence, config.body_model_path)
+    elif source is None:
         motion = body_motion(body, sequence)
     else:
         motion = mesh_motion(body, sequence, source.character, source.skeleton)

@@ -219,5 +219,6 @@ def _limb_of_joints(joints: tuple[str, ...]) -> list[int]:
     result = []
     for joint in joints:
         name = joint.removeprefix("Left").removeprefix("Right")
-        result.append(limb["Hand" if name.startswith("Hand") else name])
+        # Fingers are of the hand; jaw and eyes, which some bodies have, of the head.
+        result.append(limb["Hand" if name.startswith("Hand") else name if name in limb else "Head"])
     return result
