@@ -33,6 +33,8 @@ RATE = 15.0
 BLEND = 0.5
 """Share of the detector's own landmark where it gives one. On drawn people it was never seen to
 learn from, the mean of both is as good as the correction alone and its worst clips are better."""
+SAME = {f"{side}_foot_index": f"{side}_big_toe" for side in ("left", "right")}
+"""MediaPipe's name of a landmark and another detector's for nearly the same place."""
 REACH_S = 0.5
 """The body's size in pixels is its largest within this many seconds."""
 
@@ -64,10 +66,24 @@ class LandmarkCorrection(nn.Module):
         self, features: Float[Tensor, "batch frames points features"]
     ) -> tuple[Float[Tensor, "batch frames points 3"], Float[Tensor, "batch frames points 2"]]:
         """Corrected landmarks (metres, crop axes) and log deviations across and along the view."""
+        return self.landmarks(features, self.hidden(features))
+
+    def hidden(
+        self, features: Float[Tensor, "batch frames points features"]
+    ) -> Float[Tensor, "batch width frames"]:
+        """What the network makes of a moment and those around it."""
         x = self.enter(features.flatten(2).transpose(1, 2))
         for block in self.blocks:
             x = x + block(x)
-        out = self.leave(x).transpose(1, 2).unflatten(2, (POINTS, 5))
+        return x
+
+    def landmarks(
+        self,
+        features: Float[Tensor, "batch frames points features"],
+        hidden: Float[Tensor, "batch width frames"],
+    ) -> tuple[Float[Tensor, "batch frames points 3"], Float[Tensor, "batch frames points 2"]]:
+        """As `forward` returns them."""
+        out = self.leave(hidden).transpose(1, 2).unflatten(2, (POINTS, 5))
         start = features[..., 2:5]
         return start + out[..., :3], (out[..., 3:] - 2.5).clamp(-5.0, 1.0)
 
@@ -76,8 +92,9 @@ def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
     """The network's input. Landmarks the detector does not have are zero."""
     frames = keypoints.frames
     out = np.zeros((frames, POINTS, FEATURES), np.float32)
-    has = [i for i, n in enumerate(BODY_KEYPOINTS) if n in keypoints.names]
-    columns = [keypoints.index(BODY_KEYPOINTS[i]) for i in has]
+    known = [n if n in keypoints.names else SAME.get(n, n) for n in BODY_KEYPOINTS]
+    has = [i for i, n in enumerate(known) if n in keypoints.names]
+    columns = [keypoints.index(known[i]) for i in has]
     xy = np.full((frames, POINTS, 2), np.nan)
     xy[:, has] = keypoints.xy_px[:, columns]
     seen = np.isfinite(xy).all(-1)
@@ -91,9 +108,9 @@ def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
     out[:, has, 5] = np.where(seen[:, has], keypoints.confidence[:, columns], 0.0)
     if keypoints.xyz_m is not None:
         xyz = keypoints.xyz_m[:, columns]
-        known = np.isfinite(xyz).all(-1)
-        out[:, has, 2:5] = np.where(known[..., None], xyz, 0.0)
-        out[:, has, 6] = known
+        depth = np.isfinite(xyz).all(-1)
+        out[:, has, 2:5] = np.where(depth[..., None], xyz, 0.0)
+        out[:, has, 6] = depth
     return out
 
 

@@ -21,6 +21,16 @@ from mvai.types.names import BODY_KEYPOINTS, mirrored
 
 WINDOW = 24
 MIRROR = [BODY_KEYPOINTS.index(mirrored(n)) for n in BODY_KEYPOINTS]
+_DETAILS = tuple(
+    n
+    for n in BODY_KEYPOINTS
+    if n.split("_")[-1] in ("inner", "outer", "pinky", "thumb")
+    or "mouth" in n
+    or n in ("left_index", "right_index")
+)
+_FEET = tuple(n for n in BODY_KEYPOINTS if "heel" in n or "foot" in n)
+UNCOMMON = ((), _DETAILS, _DETAILS, (*_DETAILS, *_FEET))
+"""Landmarks that other detectors lack: OpenPose has no details, COCO no feet either."""
 RATES = (15.0, 15.0, 15.0, 15.0, 10.0, 7.5, 5.0)
 """Frame rates drawn in training: the network's own, and those of slower video."""
 
@@ -39,70 +49,103 @@ class Recipe:
     seed: int = 0
 
 
-def truth(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 33 3"]:
-    """True landmarks relative to the middle of the hips, in the axes of a crop on the person."""
-    _, points = body.joints_and_keypoints(
-        BODY_KEYPOINTS,
-        torch.from_numpy(scene.shape).float()[None],
-        torch.from_numpy(scene.rotations).float(),
-        torch.from_numpy(scene.translation).float(),
-    )
+def _landmarks(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 33 3"]:
+    """True landmarks in camera axes, metres."""
+    points = scene.joints_and_points(body, BODY_KEYPOINTS)[1]
     T = scene.camera.T_camera_world
-    camera = points.numpy() @ T[:3, :3].T + T[:3, 3]
+    return points @ T[:3, :3].T + T[:3, 3]
+
+
+def crop_rotation(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 3 3"]:
+    """From camera axes to those of a crop on the person, whose z axis points at the torso."""
     torso = [
         BODY_KEYPOINTS.index(f"{s}_{p}") for s in ("left", "right") for p in ("shoulder", "hip")
     ]
-    centre = camera[:, torso].mean(1)
+    centre = _landmarks(body, scene)[:, torso].mean(1)
     yaw = np.arctan2(centre[:, 0], centre[:, 2])
     pitch = np.arctan2(centre[:, 1], np.hypot(centre[:, 0], centre[:, 2]))
-    R = Rotation.from_euler("YX", np.stack([yaw, -pitch], 1)).as_matrix()
+    turned = Rotation.from_euler("YX", np.stack([yaw, -pitch], 1)).as_matrix()
+    return turned.transpose(0, 2, 1)
+
+
+def truth(body: LinearBody, scene: Scene) -> Float[np.ndarray, "frames 33 3"]:
+    """True landmarks relative to the middle of the hips, in the axes of a crop on the person."""
+    camera = _landmarks(body, scene)
     hips = [BODY_KEYPOINTS.index(f"{s}_hip") for s in ("left", "right")]
     relative = camera - camera[:, hips].mean(1, keepdims=True)
-    return np.einsum("fba,fpb->fpa", R, relative).astype(np.float32)
+    R = crop_rotation(body, scene)
+    return np.einsum("fab,fpb->fpa", R, relative).astype(np.float32)
 
 
-def augmented(
-    keypoints: Keypoints, target: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A window of one clip: another rate, mirrored, rolled, with noise and missing landmarks."""
+@dataclass(frozen=True)
+class View:
+    """A stretch of a clip seen another way: at another rate, in a mirror, by a rolled camera."""
+
+    span: slice
+    mirror: bool
+    roll: Float[np.ndarray, "2 2"]
+    """Turns the picture."""
+
+    @property
+    def frames(self) -> int:
+        return len(range(self.span.start, self.span.stop, self.span.step))
+
+    def points(self, points: Float[np.ndarray, "frames 33 d"]) -> Float[np.ndarray, "n 33 d"]:
+        """Landmarks (pixels or metres, y down) in this view."""
+        points = points[self.span].copy()
+        if self.mirror:
+            points = points[:, MIRROR]
+            points[..., 0] *= -1
+        points[..., :2] = points[..., :2] @ self.roll.T
+        return points
+
+
+def random_view(keypoints: Keypoints, rng: np.random.Generator) -> View:
     stride = max(1, round(keypoints.fps / rng.choice(RATES)))
     stride = min(stride, max(1, keypoints.frames // 8))
     length = min(WINDOW, keypoints.frames // stride)
     start = int(rng.integers(0, keypoints.frames - length * stride + 1))
-    span = slice(start, start + length * stride, stride)
-    xy = keypoints.xy_px[span, :POINTS].copy()
+    c, s = np.cos(a := rng.normal() * 0.1), np.sin(a)
+    return View(
+        slice(start, start + length * stride, stride),
+        bool(rng.random() < 0.5),
+        np.array([[c, -s], [s, c]]),
+    )
+
+
+def augmented(
+    keypoints: Keypoints, view: View, rng: np.random.Generator
+) -> Float[np.ndarray, "window 33 7"]:
+    """The network's input for a view of a clip, with noise and missing landmarks; short windows
+    repeat their last frame."""
+    xy = view.points(keypoints.xy_px[:, :POINTS])
     xyz = np.full((*xy.shape[:2], 3), np.nan)
     if keypoints.xyz_m is not None:
-        xyz = keypoints.xyz_m[span, :POINTS].copy()
-    confidence, target = keypoints.confidence[span, :POINTS].copy(), target[span].copy()
-    if rng.random() < 0.5:
-        xy, xyz, confidence, target = (a[:, MIRROR] for a in (xy, xyz, confidence, target))
-        xy[..., 0] *= -1
-        xyz[..., 0] *= -1
-        target[..., 0] *= -1
-    c, s = np.cos(a := rng.normal() * 0.1), np.sin(a)
-    roll = np.array([[c, -s], [s, c]])
-    xy = xy @ roll.T
-    xyz[..., :2] = xyz[..., :2] @ roll.T
-    target[..., :2] = target[..., :2] @ roll.T
+        xyz = view.points(keypoints.xyz_m[:, :POINTS])
+    confidence = keypoints.confidence[view.span, :POINTS].copy()
+    if view.mirror:
+        confidence = confidence[:, MIRROR]
     xy += rng.normal(size=xy.shape) * rng.uniform(0, 0.012) * np.nanstd(xy[..., 1])
     xyz += rng.normal(size=xyz.shape) * rng.uniform(0, 0.03)
     gone = rng.random(POINTS) < (rng.random() < 0.3) * 0.2
-    xy[:, gone], xyz[:, gone], confidence[:, gone] = np.nan, np.nan, 0.0
-    if rng.random() < 0.25:
+    if rng.random() < 0.3:
+        # Detectors other than MediaPipe give pixels only, and fewer landmarks.
         xyz[:] = np.nan
         confidence = np.where(
             np.isfinite(confidence), np.clip(confidence + rng.normal() * 0.1, 0, 1), 0
         )
-    clip = replace(
+        gone |= np.isin(BODY_KEYPOINTS, UNCOMMON[int(rng.integers(len(UNCOMMON)))])
+    xy[:, gone], xyz[:, gone], confidence[:, gone] = np.nan, np.nan, 0.0
+    x = features(replace(
         keypoints, names=BODY_KEYPOINTS, xy_px=xy, xyz_m=xyz, confidence=confidence,
-        fps=keypoints.fps / stride, present=None,
-    )  # fmt: skip
-    x = features(clip)
-    pad = WINDOW - length
-    return np.pad(x, ((0, pad), (0, 0), (0, 0)), mode="edge"), np.pad(
-        target, ((0, pad), (0, 0), (0, 0)), mode="edge"
-    )
+        fps=keypoints.fps / view.span.step, present=None,
+    ))  # fmt: skip
+    return padded(x)
+
+
+def padded(x: Float[np.ndarray, "frames *rest"]) -> Float[np.ndarray, "window *rest"]:
+    """Fills a window up by repeating the last frame."""
+    return np.pad(x, ((0, WINDOW - len(x)), *(((0, 0),) * (x.ndim - 1))), mode="edge")
 
 
 def projected(body: LinearBody, scene: Scene, rng: np.random.Generator) -> Keypoints:
@@ -113,14 +156,9 @@ def projected(body: LinearBody, scene: Scene, rng: np.random.Generator) -> Keypo
     detector.
     """
     target = truth(body, scene)
-    _, points = body.joints_and_keypoints(
-        BODY_KEYPOINTS,
-        torch.from_numpy(scene.shape).float()[None],
-        torch.from_numpy(scene.rotations).float(),
-        torch.from_numpy(scene.translation).float(),
-    )
+    points = scene.joints_and_points(body, BODY_KEYPOINTS)[1]
     frames = len(target)
-    xy = scene.camera.project(points.numpy().astype(float))
+    xy = scene.camera.project(points.astype(float))
     torso = np.linalg.norm(xy[:, 11:13].mean(1) - xy[:, 23:25].mean(1), axis=-1).max()
     pixel_m = 0.5 / max(torso, 1.0)
 
@@ -187,7 +225,11 @@ def train_landmark_correction(
         chosen = np.concatenate(
             [rng.integers(0, drawn, half), rng.integers(drawn, len(clips), recipe.batch - half)]
         )
-        pairs = [augmented(clips[i][1], targets[i], rng) for i in chosen]
+        views = [random_view(clips[i][1], rng) for i in chosen]
+        pairs = [
+            (augmented(clips[i][1], view, rng), padded(view.points(targets[i])))
+            for i, view in zip(chosen, views, strict=True)
+        ]
         x, y = (torch.from_numpy(np.stack(a).astype(np.float32)) for a in zip(*pairs, strict=True))
         position, log_deviation = network(x)
         value = loss(position, log_deviation, y)

@@ -1,0 +1,130 @@
+"""GraphCMR with a key-point encoder: landmarks of a moment and those around it become a mesh.
+
+The encoder stands where the original has a ResNet-50: a temporal convolutional network over 2D and
+metric 3D landmarks with their confidence, the one of `landmark_correction`. What it makes of a
+frame, and its corrected landmarks, are the feature from which the graph network regresses a coarse
+mesh; a second network reads rotations and shape off that mesh.
+
+All is relative to the middle of the hips in the axes of a crop on the person: x right, y up, z
+towards the viewer, metres.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvai.body.model import LinearBody
+from mvai.geometry.downsampling import Downsampling, downsampling
+from mvai.nets.graph_cnn import GraphCnn
+from mvai.nets.landmark_correction import POINTS, LandmarkCorrection
+from mvai.nets.parameter_regressor import ParameterRegressor
+from mvai.types import MvaiError
+from mvai.types.names import BODY_JOINTS
+
+WEIGHTS = Path(str(files("mvai"))) / "weights" / "graphcmr.safetensors"
+CROP_AXES = (1.0, -1.0, -1.0)
+"""Turns crop axes with y down and z forward into those used here, and back."""
+
+
+@dataclass(frozen=True)
+class GraphCmrSettings:
+    """Size of the networks."""
+
+    vertices: int = 216
+    """Of the coarse mesh. The original regresses 1723 of 6890."""
+    channels: int = 48
+    layers: int = 3
+    regressor: int = 384
+    """Width of the parameter regressor."""
+    encoder: int = 256
+    """Width of the key-point encoder."""
+
+
+@dataclass(frozen=True)
+class Regressed:
+    """What the network says about some frames."""
+
+    vertices: Float[Tensor, "frames coarse 3"]
+    camera: Float[Tensor, "frames 3"]
+    """Weak perspective in the crop: scale, x, y."""
+    rotations: Float[Tensor, "frames 22 3 3"]
+    """Of `BODY_JOINTS`, each relative to its parent."""
+    shape: Float[Tensor, "frames shape"]
+
+
+class GraphCmr(nn.Module):
+    """Key-point encoder, graph network, parameter regressor."""
+
+    def __init__(self, body: LinearBody, settings: GraphCmrSettings) -> None:
+        super().__init__()
+        coarse = coarse_graph(body, settings.vertices)
+        template = body.template.numpy()[coarse.kept]
+        self.encoder = LandmarkCorrection(settings.encoder)
+        self.graph_cnn = GraphCnn(
+            coarse.adjacency, template, settings.encoder + 3 * POINTS,
+            settings.channels, settings.layers,
+        )  # fmt: skip
+        self.regressor = ParameterRegressor(
+            template, len(BODY_JOINTS), body.shape_size, settings.regressor
+        )
+
+    def feature(
+        self, features: Float[Tensor, "batch frames points 7"]
+    ) -> Float[Tensor, "batch frames feature"]:
+        """What the graph network is told of each frame."""
+        hidden = self.encoder.hidden(features)
+        landmarks, _ = self.encoder.landmarks(features, hidden)
+        return torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)
+
+    def mesh(self, feature: Float[Tensor, "frames feature"]) -> Regressed:
+        """The regressed body of frames."""
+        vertices, camera = self.graph_cnn(feature)
+        # As in the original, errors of the parameters do not bend the mesh.
+        rotations, shape = self.regressor(vertices.detach())
+        return Regressed(vertices, camera, rotations, shape)
+
+
+def coarse_graph(body: LinearBody, count: int) -> Downsampling:
+    """The coarse graph of a body model's mesh."""
+    return downsampling(body.template.numpy().astype(np.float64), body.faces, count)
+
+
+def save_graphcmr(path: Path, network: GraphCmr, settings: GraphCmrSettings) -> None:
+    """Write weights and settings; half precision, which changes no result by a tenth of a mm."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous()
+               for k, v in network.state_dict().items()}  # fmt: skip
+    save_file(tensors, path, {"settings": json.dumps(asdict(settings))})
+
+
+def load_graphcmr(body: LinearBody, path: Path = WEIGHTS) -> GraphCmr:
+    """The trained network.
+
+    Raises:
+        MvaiError: the file is missing or does not fit the network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = GraphCmrSettings(**json.loads(file.metadata()["settings"]))
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        network = GraphCmr(body, settings)
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v
+                                 for k, v in tensors.items()})  # fmt: skip
+    except FileNotFoundError as error:
+        raise MvaiError(f"{path}: GraphCMR's weights are missing; install mvai again.") from error
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise MvaiError(
+            f"{path}: GraphCMR's weights do not match this version; install mvai again."
+        ) from error
+    return network.eval().requires_grad_(False)

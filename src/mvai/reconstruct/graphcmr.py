@@ -1,0 +1,131 @@
+"""GraphCMR (Kolotouros et al., CVPR 2019): one forward pass a frame instead of an optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.nets.graphcmr import CROP_AXES, GraphCmr, load_graphcmr
+from mvai.nets.landmark_correction import RATE, features
+from mvai.reconstruct import Progress
+from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
+from mvai.reconstruct.fit_hands import fit_hands
+from mvai.reconstruct.initial import (
+    default_focal_px,
+    nearest_seen,
+    solve_translation,
+    viewing_rotation,
+)
+from mvai.reconstruct.level import balance, level
+from mvai.reconstruct.smplify_x import frame_confidence, surface
+from mvai.reconstruct.variables import Pose
+from mvai.types import Camera, Keypoints, MeshSequence
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
+
+BLOCK = 16
+"""Frames regressed at a time, few enough to stay in the cache."""
+
+
+@dataclass(frozen=True)
+class GraphCmrRegression:
+    """Regress the body from the key-points of every frame and those around it."""
+
+    hands: bool = False
+    """Fit the fingers to the hands' key-points afterwards, at half the speed."""
+
+    def reconstruct(self, keypoints: Keypoints, progress: Progress | None = None) -> MeshSequence:
+        """See `mvai.reconstruct.Reconstructor`."""
+        report = progress or (lambda done, total: None)
+        body = anny_body()
+        focal_px = default_focal_px(keypoints.width, keypoints.height)
+        with torch.no_grad():
+            pose = regressed_pose(body, _network(), keypoints, focal_px)
+            T_level = to_level(body, keypoints, pose, focal_px)
+            if self.hands:
+                pose = fit_hands(body, keypoints, pose, focal_px)
+            vertices = surface(body, pose, report)
+        vertices = vertices @ T_level[:3, :3].T.astype(np.float32)
+        vertices += T_level[:3, 3].astype(np.float32)
+        camera = Camera.from_focal(focal_px, keypoints.width, keypoints.height)
+        report(keypoints.frames, keypoints.frames)
+        return MeshSequence(
+            vertices=vertices,
+            faces=body.faces,
+            fps=keypoints.fps,
+            topology=body.topology,
+            camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
+            confidence=frame_confidence(keypoints),
+        )
+
+
+@lru_cache(maxsize=1)
+def _network() -> GraphCmr:
+    return load_graphcmr(anny_body())
+
+
+def regressed_pose(
+    body: LinearBody, network: GraphCmr, keypoints: Keypoints, focal_px: float
+) -> Pose:
+    """The body in camera-aligned world axes; one shape for the clip, fingers at rest.
+
+    The translation is the one under which the regressed key-points fall on the seen ones.
+    """
+    frames = keypoints.frames
+    x = torch.from_numpy(features(keypoints))
+    stride = max(1, round(keypoints.fps / RATE))
+    rotations = torch.eye(3).repeat(frames, len(body.joints), 1, 1)
+    shapes = torch.empty(frames, body.shape_size)
+    ours = [body.joint(n) for n in BODY_JOINTS]
+    feature: Float[Tensor, "frames feature"] | None = None
+    for phase in range(min(stride, frames)):
+        part = network.feature(x[None, phase::stride])[0]
+        feature = torch.empty(frames, part.shape[1]) if feature is None else feature
+        feature[phase::stride] = part
+    assert feature is not None
+    for start in range(0, frames, BLOCK):
+        span = slice(start, start + BLOCK)
+        said = network.mesh(feature[span])
+        rotations[span, ours] = said.rotations
+        shapes[span] = said.shape
+    crop_to_world = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
+    turn = torch.from_numpy(crop_to_world * np.array(CROP_AXES)).float()
+    rotations[:, 0] = turn @ rotations[:, 0]
+    seen = torch.from_numpy(keypoints.seen())
+    shape = (
+        shapes[seen].median(0).values[None] if bool(seen.any()) else shapes.median(0).values[None]
+    )
+
+    names = tuple(n for n in BODY_KEYPOINTS if n in keypoints.names)
+    columns = [keypoints.index(n) for n in names]
+    _, points = body.joints_and_keypoints(names, shape, rotations, torch.zeros(frames, 3))
+    xy = keypoints.xy_px[:, columns]
+    confidence = np.where(np.isfinite(xy).all(-1), keypoints.confidence[:, columns], 0.0)
+    centre = np.array([keypoints.width / 2, keypoints.height / 2])
+    t = solve_translation(points.numpy().astype(float), xy, confidence, focal_px, centre)
+    t = nearest_seen(t, (confidence > 0.3).sum(1) >= 3)
+    zero = torch.zeros(frames, 21, 3)
+    return Pose(shape, rotations, torch.from_numpy(t).float(), zero, torch.zeros(frames, 30, 3))
+
+
+def to_level(
+    body: LinearBody, keypoints: Keypoints, pose: Pose, focal_px: float
+) -> Float[np.ndarray, "4 4"]:
+    """From camera-aligned axes to a level world with its floor at y = 0."""
+    names = tuple(n for n in FOOT_POINTS if n in keypoints.names and n in body.regressed)
+    joints, points = body.joints_and_keypoints(names, pose.shape, pose.rotations, pose.translation)
+    ours = joints[:, [body.joint(n) for n in BODY_JOINTS]].numpy().astype(float)
+    lean, standing = balance(BODY_JOINTS, ours)
+    xy = keypoints.xy_px[:, [keypoints.index(n) for n in names]]
+    pixel_m = -pose.translation[:, 2].numpy() / focal_px
+    planted = planted_points(xy, names, pixel_m, keypoints.fps) & keypoints.seen()[1:, None]
+    still = np.zeros((keypoints.frames, len(names)), bool)
+    still[:-1] |= planted
+    still[1:] |= planted
+    return level(lean, standing, points.numpy().astype(float), still)
