@@ -17,13 +17,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 if TYPE_CHECKING:
-    from mvai.api import Imitation, imitate, open_archive, reconstruct_video, transfer_sequence
+    from mvai.api import (
+        Imitation,
+        imitate,
+        imitate_results,
+        import_results,
+        open_archive,
+        reconstruct_video,
+        transfer_sequence,
+    )
     from mvai.types import MvaiError
 
 __all__ = [
     "Imitation",
     "MvaiError",
     "imitate",
+    "imitate_results",
+    "import_results",
     "open_archive",
     "reconstruct_video",
     "transfer_sequence",

@@ -149,6 +149,89 @@ def reconstruct_video(
     return _written(done, outputs, keep, watch)
 
 
+def import_results(
+    path: PathLike,
+    *,
+    person: int = 0,
+    body_model: str | None = None,
+    body_model_path: PathLike | None = None,
+    fps: float | None = None,
+    outputs: Sequence[PathLike] = (),
+    report: Report | None = None,
+) -> Imitation:
+    """The body in a file that another tool wrote (docs/formats.md lists which).
+
+    Args:
+        path: a file, or a folder of files; its kind is told by its content.
+        person: whom to take; 0 is the one seen in the most frames.
+        body_model: smpl, smplh or smplx instead of the model the file is of; anny poses the
+            shipped body, for which no file is needed.
+        body_model_path: folder of the files of the SMPL family.
+        fps: frames a second, where the file does not say.
+        outputs: archives (.npz) to write.
+        report: hears of progress.
+
+    Raises:
+        MvaiError: the file cannot be used, or a body-model file is needed.
+    """
+    check_outputs(outputs, allowed=(".npz",))
+    watch = Stopwatch(report or Silent())
+    done = _imported(path, person, body_model, body_model_path, fps, watch)
+    return _written(done, outputs, None, watch)
+
+
+def imitate_results(
+    path: PathLike,
+    identity: PathLike,
+    *,
+    person: int = 0,
+    body_model: str | None = None,
+    body_model_path: PathLike | None = None,
+    fps: float | None = None,
+    smooth: Any = pipeline.DEFAULTS["smooth"],
+    transfer: Any = pipeline.DEFAULTS["transfer"],
+    up: Up = "auto",
+    facing: Facing = "auto",
+    unit: float | None = None,
+    outputs: Sequence[PathLike] = (),
+    report: Report | None = None,
+) -> Imitation:
+    """Make a character do what a person in another tool's result does.
+
+    Arguments as for `import_results` and `imitate`.
+
+    Raises:
+        MvaiError: an input cannot be used or an output cannot be written.
+    """
+    check_outputs(outputs)
+    watch = Stopwatch(report or Silent())
+    folder = None if body_model_path is None else Path(body_model_path)
+    config = pipeline.with_body_model(pipeline.configured("transfer", transfer), None, folder)
+    with watch.stage("read inputs"):
+        character = read_character(identity, up, facing, unit)
+    done = _imported(path, person, body_model, body_model_path, fps, watch)
+    if done.raw is not None and done.smoothed is None:
+        done = pipeline.smooth_archive(done, pipeline.configured("smooth", smooth), watch)
+    registration = pipeline.register(character, config, watch)
+    done = pipeline.transfer_archive(done, registration, config, watch)
+    return _written(done, outputs, None, watch)
+
+
+def _imported(
+    path: PathLike,
+    person: int,
+    body_model: str | None,
+    body_model_path: PathLike | None,
+    fps: float | None,
+    watch: Stopwatch,
+) -> Archive:
+    from mvai.reconstruct.imported import ImportSettings
+
+    folder = None if body_model_path is None else Path(body_model_path)
+    settings = ImportSettings(body_model, folder, fps)  # type: ignore[arg-type]
+    return pipeline.import_results(Path(path), person, settings, watch)
+
+
 def transfer_sequence(
     sequence: PathLike | Archive,
     identity: PathLike,

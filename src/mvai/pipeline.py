@@ -167,6 +167,42 @@ def reconstruct_video(
     return smooth_archive(done, methods.smooth, watch)
 
 
+def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> Archive:
+    """What another tool wrote, as an archive without a video; an archive of ours as it is.
+
+    Args:
+        path: file or folder.
+        person: 0 is the one seen longest.
+        settings: `mvai.reconstruct.imported.ImportSettings`.
+        watch: hears of the stage.
+
+    Raises:
+        MvaiError: the content is of no known kind, or does not suffice.
+    """
+    from mvai.io.archive import is_archive
+    from mvai.io.results.read import read_results
+    from mvai.reconstruct.imported import FPS, mesh_sequence
+
+    with watch.stage("import") as progress:
+        if is_archive(path):
+            return read_archive(path)
+        results = read_results(path, person)
+        sequence = mesh_sequence(results, settings, lambda done: progress(round(100 * done), 100))
+    if settings.fps is None and sequence.fps == FPS and getattr(results, "fps", None) is None:
+        watch.note(f"{path} does not say its frame rate; {FPS:g} are taken (see --fps).")
+    name, plain = f"import {results.kind}", {"person": person, **plain_settings(settings)}
+    key = stage_key(name, plain, version("mvai"), file_sha256(path))
+    record = StageRecord(name, plain, key, watch.seconds["import"])
+    return Archive(raw=sequence, stages={"reconstruct": record})
+
+
+def with_body_model(config: Any, name: str | None, path: Path | None) -> Any:
+    """A stage's settings with the body model that the user asked for, where it has one."""
+    known = {f.name for f in fields(config)}
+    changes = {"body_model": name, "body_model_path": path}
+    return replace(config, **{k: v for k, v in changes.items() if k in known and v is not None})
+
+
 def smooth_archive(done: Archive, smoother: Smoother, watch: Stopwatch) -> Archive:
     """Smooth the reconstructed sequence of an archive."""
     assert done.raw is not None

@@ -13,25 +13,22 @@ import tyro
 
 from mvai.cli import stage_options
 from mvai.cli.benchmark import Benchmark
+from mvai.cli.convert import Convert
 from mvai.cli.evaluate import Evaluate
+from mvai.cli.outputs import Body, Outputs, Positional, required, summary
 from mvai.cli.stage_options import StageOptions
 from mvai.io.orientation import Facing, Up
-from mvai.pipeline import DEFAULTS, STAGES
+from mvai.pipeline import DEFAULTS, STAGES, with_body_model
 from mvai.progress import Report
 
 if TYPE_CHECKING:
-    from mvai.api import Imitation
-
-Positional = tyro.conf.Positional
+    pass
 
 
 def _methods(stage: str) -> Any:
     return tyro.conf.arg(metavar="{" + ",".join(STAGES[stage]) + "}")
 
 
-Outputs = Annotated[
-    tyro.conf.UseAppendAction[list[Path]], tyro.conf.arg(name="output", aliases=["-o"])
-]
 Detect = Annotated[str, _methods("detect")]
 Reconstruct = Annotated[str, _methods("reconstruct")]
 Smooth = Annotated[str, _methods("smooth")]
@@ -52,15 +49,23 @@ class Imitate:
     `mvai methods` lists them.
     """
 
-    video: Positional[Path]
-    """Any file FFmpeg reads, or a folder of images."""
     identity: Path
     """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
+    video: Positional[Path | None] = None
+    """Any file FFmpeg reads, or a folder of images."""
+    results: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None
+    """Instead of a video: what another tool wrote, by its content (docs/formats.md)."""
     outputs: Outputs = field(default_factory=list)
     """File to write; may be given several times: .glb, .npz, .mp4 (preview), .png (contact
     sheet)."""
     person: int = 0
     """Whom to follow; 0 is the largest, most complete person."""
+    body_model: Body | None = None
+    """Body to reconstruct with; the SMPL family needs --body-model-path."""
+    body_model_path: Path | None = None
+    """Folder (or file) of the SMPL family's models, which you have to get from their makers."""
+    fps: float | None = None
+    """Frames a second of --from, where the file does not say."""
     detect: Detect = DEFAULTS["detect"]
     """How to find the person."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
@@ -80,17 +85,31 @@ class Imitate:
 
     def run(self, options: StageOptions, report: Report) -> None:
         start = time.perf_counter()
-        outputs = _required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
+        outputs = required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
         configs = {
             stage: stage_options.config(stage, getattr(self, stage), options) for stage in STAGES
         }
         from mvai import api
+        from mvai.types import MvaiError
 
-        done = api.imitate(
-            self.video, self.identity, person=self.person, **configs,
-            up=self.up, facing=self.facing, unit=self.unit,
-            outputs=outputs, resume=self.resume, report=report,
-        )  # fmt: skip
+        if (self.video is None) == (self.results is None):
+            raise MvaiError(
+                "Name a video, or a result of another tool with --from; one of the two."
+            )
+        where = {"up": self.up, "facing": self.facing, "unit": self.unit, "outputs": outputs}
+        if self.results is not None:
+            done = api.imitate_results(
+                self.results, self.identity, person=self.person, body_model=self.body_model,
+                body_model_path=self.body_model_path, fps=self.fps, smooth=configs["smooth"],
+                transfer=configs["transfer"], report=report, **where,
+            )  # fmt: skip
+        else:
+            assert self.video is not None
+            configs = _with_body(configs, self.body_model, self.body_model_path)
+            done = api.imitate(
+                self.video, self.identity, person=self.person, **configs, resume=self.resume,
+                report=report, **where,
+            )  # fmt: skip
         print(summary(done, outputs, time.perf_counter() - start))
 
 
@@ -104,6 +123,10 @@ class ReconstructVideo:
     """Archive to write (.npz)."""
     person: int = 0
     """Whom to follow; 0 is the largest, most complete person."""
+    body_model: Body | None = None
+    """Body to reconstruct with; the SMPL family needs --body-model-path."""
+    body_model_path: Path | None = None
+    """Folder (or file) of the SMPL family's models, which you have to get from their makers."""
     detect: Detect = DEFAULTS["detect"]
     """How to find the person."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
@@ -115,13 +138,14 @@ class ReconstructVideo:
 
     def run(self, options: StageOptions, report: Report) -> None:
         start = time.perf_counter()
-        outputs = _required(self.outputs, Path(f"{self.video.stem}.npz"))
+        outputs = required(self.outputs, Path(f"{self.video.stem}.npz"))
         configs = {
             stage: stage_options.config(stage, getattr(self, stage), options)
             for stage in ("detect", "reconstruct", "smooth")
         }
         from mvai import api
 
+        configs = _with_body(configs, self.body_model, self.body_model_path)
         done = api.reconstruct_video(
             self.video, person=self.person, **configs,
             outputs=outputs, resume=self.resume, report=report,
@@ -134,11 +158,13 @@ class TransferSequence:
     """Make a character do what an archive's sequence does."""
 
     sequence: Positional[Path]
-    """Archive (.npz) that `mvai reconstruct` or `mvai imitate` wrote."""
+    """Archive (.npz) that `mvai reconstruct`, `mvai convert` or `mvai imitate` wrote."""
     identity: Path
     """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
     outputs: Outputs = field(default_factory=list)
     """File to write; may be given several times: .glb, .npz, .mp4, .png."""
+    body_model_path: Path | None = None
+    """Folder (or file) of the SMPL family's models, for sequences with their vertices."""
     transfer: Transfer = DEFAULTS["transfer"]
     """How to move the character."""
     up: Up = "auto"
@@ -150,8 +176,9 @@ class TransferSequence:
 
     def run(self, options: StageOptions, report: Report) -> None:
         start = time.perf_counter()
-        outputs = _required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
+        outputs = required(self.outputs, Path(f"{self.identity.stem}_acting.glb"))
         config = stage_options.config("transfer", self.transfer, options)
+        config = with_body_model(config, None, self.body_model_path)
         from mvai import api
 
         done = api.transfer_sequence(
@@ -175,7 +202,7 @@ class Preview:
     def run(self, options: StageOptions, report: Report) -> None:
         from mvai import api
 
-        outputs = _required(self.outputs, self.archive.with_suffix(".mp4"))
+        outputs = required(self.outputs, self.archive.with_suffix(".mp4"))
         api.check_outputs(outputs)
         opened = api.open_archive(self.archive, self.video)
         for path in outputs:
@@ -197,7 +224,7 @@ class Demo:
         with demo_files() as (clip, character):
             make_folder(self.folder)
             outputs = [self.folder / f"demo{suffix}" for suffix in (".glb", ".mp4", ".png", ".npz")]
-            Imitate(clip, character, outputs).run(options, report)
+            Imitate(character, clip, outputs=outputs).run(options, report)
 
 
 @dataclass(frozen=True)
@@ -306,6 +333,7 @@ AnyCommand = (
     Annotated[Imitate, _sub("imitate")]
     | Annotated[ReconstructVideo, _sub("reconstruct")]
     | Annotated[TransferSequence, _sub("transfer")]
+    | Annotated[Convert, _sub("convert")]
     | Annotated[Preview, _sub("preview")]
     | Annotated[Demo, _sub("demo")]
     | Annotated[Doctor, _sub("doctor")]
@@ -331,33 +359,11 @@ def parse(argv: Sequence[str]) -> tuple[Command, StageOptions]:
     return command, options
 
 
-def _required(outputs: list[Path], suggestion: Path) -> list[Path]:
+def _with_body(configs: dict[str, Any], name: str | None, path: Path | None) -> dict[str, Any]:
+    """All stages' settings with the body model that the user asked for."""
     from mvai.types import MvaiError
 
-    if not outputs:
-        raise MvaiError(f"Name a file to write, for example: -o {suggestion}.")
-    return outputs
-
-
-def summary(done: Imitation, outputs: Sequence[Path], seconds: float) -> str:
-    """What was written, how long it took and how much memory at most."""
-    sequence = done.sequence
-    frames = 0 if sequence is None else sequence.frames
-    stages = ", ".join(f"{name} {s:.1f} s" for name, s in done.seconds.items())
-    return "\n".join(
-        [
-            *(f"wrote {path}" for path in outputs),
-            stages,
-            f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames a second; "
-            f"peak memory {peak_memory_gb():.2f} GB",
-        ]
-    )
-
-
-def peak_memory_gb() -> float:
-    """The most memory this process has had resident."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts kilobytes, macOS bytes.
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    method = configs["reconstruct"]
+    if name not in (None, "anny") and not hasattr(method, "body_model"):
+        raise MvaiError(f"--body-model {name}: {type(method).__name__} has its own body.")
+    return {stage: with_body_model(config, name, path) for stage, config in configs.items()}

@@ -132,6 +132,15 @@ def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     return value
 
 
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an archive of ours, whatever its name."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "archive.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def read_archive(path: str | os.PathLike[str]) -> Archive:
     """Read an archive; nothing in it can run code.
 

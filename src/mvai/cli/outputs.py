@@ -1,0 +1,51 @@
+"""What several commands share: arguments, and what is said at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from mvai.api import Imitation
+
+Positional = tyro.conf.Positional
+Outputs = Annotated[
+    tyro.conf.UseAppendAction[list[Path]], tyro.conf.arg(name="output", aliases=["-o"])
+]
+Body = Literal["anny", "smpl", "smplh", "smplx"]
+
+
+def required(outputs: list[Path], suggestion: Path) -> list[Path]:
+    from mvai.types import MvaiError
+
+    if not outputs:
+        raise MvaiError(f"Name a file to write, for example: -o {suggestion}.")
+    return outputs
+
+
+def summary(done: Imitation, outputs: Sequence[Path], seconds: float) -> str:
+    """What was written, how long it took and how much memory at most."""
+    sequence = done.sequence
+    frames = 0 if sequence is None else sequence.frames
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in done.seconds.items())
+    return "\n".join(
+        [
+            *(f"wrote {path}" for path in outputs),
+            stages,
+            f"{frames} frames in {seconds:.1f} s: {frames / seconds:.1f} frames a second; "
+            f"peak memory {peak_memory_gb():.2f} GB",
+        ]
+    )
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has had resident."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

@@ -1,0 +1,113 @@
+"""`mvai convert` and `mvai imitate --from`, and the rig on bodies of the SMPL family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fake_stages
+import result_makers as make
+from mvai.body import body_model
+from mvai.body.anny import anny_body
+from mvai.cli import main
+from mvai.io.archive import read_archive
+from mvai.transfer.rig_smpl import smpl_motion
+from mvai.transfer.rig_source import body_motion
+from mvai.types import MeshSequence, MvaiError
+
+joblib = pytest.importorskip("joblib")
+
+
+def test_convert_writes_an_archive(body_models: Path, tmp_path: Path, capfd):
+    source = make.write_wham(tmp_path / "wham_output.pkl")
+    out = tmp_path / "body.npz"
+    arguments = ["convert", str(source), "-o", str(out), "--body-model-path", str(body_models)]
+    assert main(arguments) == 0
+    said = capfd.readouterr()
+    assert "30 are taken" in said.err and "wrote" in said.out
+    archive = read_archive(out)
+    assert archive.raw.topology == "smpl" and archive.raw.frames == make.FRAMES
+    assert archive.stages["reconstruct"].method == "import WHAM"
+    # What was converted can be converted again, whatever its name.
+    again = tmp_path / "again.npz"
+    renamed = out.rename(tmp_path / "noname")
+    assert main(["convert", str(renamed), "-o", str(again)]) == 0
+    assert np.abs(read_archive(again).raw.vertices - archive.raw.vertices).max() < 1e-4
+
+
+def test_convert_says_what_is_missing_and_writes_nothing(tmp_path: Path, capfd):
+    source = make.write_wham(tmp_path / "wham_output.pkl")
+    out = tmp_path / "body.npz"
+    assert main(["convert", str(source), "-o", str(out)]) == 2
+    assert "SMPL_NEUTRAL" in capfd.readouterr().err
+    assert main(["convert", str(source), "-o", str(out), "--person", "9"]) == 2
+    assert "holds 2 people" in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_imitate_from_a_result(body_models: Path, tmp_path: Path, monkeypatch, capfd):
+    fake_stages.install(monkeypatch, "transfer")
+    hero = fake_stages.character(tmp_path / "hero.ply")
+    source = make.write_gvhmr(tmp_path / "hmr4d_results.pt")
+    out = tmp_path / "out.npz"
+    arguments = ["imitate", "--from", str(source), "--identity", str(hero), "-o", str(out)]
+    assert main([*arguments, "--body-model-path", str(body_models), "--fps", "25"]) == 0
+    archive = read_archive(out)
+    assert archive.raw.topology == "smplx" and archive.animation.fps == 25
+    assert list(archive.stages) == ["reconstruct", "smooth", "transfer"]
+    # Nothing to start from, or two things at once.
+    assert main(["imitate", "--identity", str(hero), "-o", str(out)]) == 2
+    assert main([*arguments, "clip.mp4"]) == 2
+    assert "--from" in capfd.readouterr().err
+
+
+def swinging(body, frames: int = 24) -> MeshSequence:
+    """Arms and legs that swing, in the body's own vertices."""
+    pose = np.zeros((frames, len(body.joints), 3))
+    swing = np.sin(np.linspace(0, 5, frames))
+    pose[:, 0, 1] = 0.3 * swing
+    for name, axis, size in (("LeftArm", 2, -0.7), ("RightForeArm", 1, 0.9), ("LeftUpLeg", 0, -0.8),
+                             ("LeftLeg", 0, 0.7), ("Spine", 0, 0.2)):  # fmt: skip
+        pose[:, body.joint(name), axis] = size * (0.5 + 0.5 * swing)
+    R = torch.from_numpy(make.matrices(pose)).float()
+    shape = torch.zeros(frames, body.shape_size)
+    shape[:, 0] = 0.8
+    vertices = body.vertices(shape, R, torch.tensor([[0.0, 0.95, 0.0]]).expand(frames, -1))
+    return MeshSequence(vertices.numpy(), body.faces, 30.0, body.topology)
+
+
+@pytest.mark.parametrize("model", ["smpl", "smplx"])
+def test_the_rig_reads_the_movement_of_the_family(body_models: Path, model: str):
+    """Our limbs, turned by what was read, point where the sequence's limbs point."""
+    theirs, ours = body_model(model, body_models), anny_body()
+    sequence = swinging(theirs)
+    motion = smpl_motion(ours, sequence, body_models)
+    rest = ours.joint_template.numpy()
+    bones = (("LeftArm", "LeftForeArm"), ("RightForeArm", "RightHand"), ("LeftUpLeg", "LeftLeg"),
+             ("LeftLeg", "LeftFoot"), ("RightUpLeg", "RightLeg"))  # fmt: skip
+    for a, b in bones:
+        bone = rest[ours.joint(b)] - rest[ours.joint(a)]
+        got = motion.R_world_joint[:, ours.joint(a)] @ (bone / np.linalg.norm(bone))
+        points = theirs.regress((a, b), sequence.vertices)
+        want = points[:, 1] - points[:, 0]
+        want /= np.linalg.norm(want, axis=1, keepdims=True)
+        angle = np.rad2deg(np.arccos(np.clip((got * want).sum(1), -1, 1)))
+        assert angle.max() < 8, (a, angle.max())
+    assert np.abs(motion.root - theirs.regress(("Hips",), sequence.vertices)[:, 0]).max() < 0.03
+    assert motion.leg_m == pytest.approx(body_motion_leg(theirs, sequence), rel=0.05)
+
+
+def body_motion_leg(body, sequence: MeshSequence) -> float:
+    hip, knee, ankle = body.regress(("LeftUpLeg", "LeftLeg", "LeftFoot"), sequence.vertices)[0]
+    return float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
+
+
+def test_the_rig_says_which_file_a_sequence_needs(body_models: Path):
+    sequence = swinging(body_model("smplx", body_models), 2)
+    with pytest.raises(MvaiError, match=r"SMPLX.*SMPLX_NEUTRAL\.npz.*--body-model-path"):
+        smpl_motion(anny_body(), sequence, None)
+    with pytest.raises(MvaiError, match="topology"):
+        body_motion(anny_body(), sequence)
