@@ -30,10 +30,11 @@ from mvai.transfer.rig_retarget import (
     leg_length,
     positions_on,
     rotations_on,
+    shared_bones,
 )
 from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
 from mvai.transfer.rig_smpl import smpl_motion
-from mvai.transfer.rig_source import body_motion, mesh_motion
+from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
 
@@ -118,6 +119,17 @@ def register(
     return Registration(character, skeleton, fit.keypoint_error_m, fit.surface_error_m)
 
 
+def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:
+    """World rotations of the character's joints (frames, joints, 3, 3)."""
+    skeleton, own = registration.skeleton, registration.character.skin
+    if own is not None and motion.skin is not None and own.joints == skeleton.skin.joints:
+        assert motion.R_world_bone is not None
+        pairs = shared_bones(motion.skin, skeleton.skin)
+        given = {j: motion.R_world_bone[:, i] for j, i in pairs.items()}
+        return rotations_on(skeleton, motion.R_world_joint, given)
+    return rotations_on(skeleton, motion.R_world_joint)
+
+
 def drive(
     registration: Registration,
     sequence: MeshSequence,
@@ -149,7 +161,7 @@ def drive(
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     path_scale = own_legs / max(motion.leg_m, 1e-6) if config.scale_root else 1.0
 
-    R = rotations_on(skeleton, motion.R_world_joint)
+    R = _rotations(registration, motion)
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
     if config.find_floor:

@@ -6,7 +6,7 @@ iterated with nearest points (ICP), both ways and with agreeing normals.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import similarity
 from mvai.geometry.surface import components, sample_surface, vertex_normals
 from mvai.transfer.rig_find_joints import FoundJoints
-from mvai.transfer.rig_template import ScaledTemplate, TemplatePoints, TemplatePose
+from mvai.transfer.rig_template import LIMBS, ScaledTemplate, TemplatePoints, TemplatePose
 from mvai.types import Mesh
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
@@ -31,6 +31,11 @@ POINT_TO_POINT = 0.1
 """Weight of the distance along the surface, next to the distance to its plane."""
 SURFACE_WEIGHT = 400.0
 """Of the whole surface, next to one sure key-point."""
+BIG_HEAD = 1.35
+"""A head that must grow more than this to reach the crown is no human's."""
+OUTSIDE = 0.01
+"""Key-points further than this outside the surface, as a share of the height, are errors."""
+FACE = ("nose", "left_ear", "right_ear", "left_eye", "right_eye", "mouth", "face_")
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,12 @@ def fit_template(
 
     surface_error = float("nan")
     if to_surface:
+        pose, growth = _grown_head(template, pose, mesh)
+        if growth > BIG_HEAD:
+            # The detector looks for a face of human size and puts it anywhere in a larger one.
+            weight = np.where([n.startswith(FACE) for n in names], 0.0, weight)
+            prior.log_limb = pose.log_limb * (np.arange(len(LIMBS)) == _limb(template, "Head"))
+        keypoints = _KeypointTerm(template, points, target, weight * _inside(mesh, target))
         pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height)
 
     R, t, _ = template.joint_transforms(pose)
@@ -139,6 +150,47 @@ class _KeypointTerm:
         r = self.target - x
         w = self.weight / (1 + 0.1 * (r * r).sum(1) / sigma**2) ** 2 / sigma**2
         normal.add_points(J, w[:, None, None] * np.eye(3), w[:, None] * r)
+
+
+def _grown_head(
+    template: ScaledTemplate, pose: TemplatePose, mesh: Mesh
+) -> tuple[TemplatePose, float]:
+    """The pose with the head scaled to reach the character's crown, and how much it has grown.
+
+    Key-points see a face and know nothing of the skull; a toy's head is several times as large as
+    the template's and would find no near points to be fitted to.
+    """
+    body = template.body
+    head = body.joint("Head")
+    own = np.flatnonzero(((body.weight_indices == head) * body.weights).sum(1) > 0.5)
+    _, t, _ = template.joint_transforms(pose)
+    crown = float(template.place(template.vertices(own), pose)[:, 1].max())
+    above = mesh.vertices[
+        np.abs(mesh.vertices[:, 0] - t[head, 0]) < 0.1 * np.ptp(mesh.vertices[:, 1])
+    ]
+    reach = float(above[:, 1].max()) - t[head, 1]
+    growth = float(np.clip(reach / max(crown - t[head, 1], 1e-6), 0.5, 5.0))
+    if growth > BIG_HEAD:
+        log_limb = pose.log_limb.copy()
+        log_limb[_limb(template, "Head")] += np.log(growth)
+        pose = replace(pose, log_limb=log_limb)
+    return pose, growth
+
+
+def _limb(template: ScaledTemplate, joint: str) -> int:
+    """Index of the joint's scale."""
+    return int(template.limb[template.body.joint(joint)])
+
+
+def _inside(mesh: Mesh, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
+    """1 for points in the character or near its surface, less for those outside: joints lie in
+    the body, so that a key-point in the air between the legs is an error of the detector."""
+    height = float(np.ptp(mesh.vertices[:, 1]))
+    samples, normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
+    distance, near = KDTree(samples).query(points, k=8)
+    side = ((points[:, None] - samples[near]) * normals[near]).sum(-1)
+    outside = (side > 0).mean(1) > 0.5
+    return np.where(outside & (distance[:, 0] > OUTSIDE * height), 0.1, 1.0)
 
 
 def _trust(names: tuple[str, ...]) -> Float[np.ndarray, " points"]:
@@ -182,12 +234,13 @@ class _Prior:
     def __init__(self, template: ScaledTemplate) -> None:
         self.template = template
         self.stiff = np.array([_stiffness(joint) for joint in template.body.joints])
+        self.log_limb = template.start().log_limb
 
     def normal(self, pose: TemplatePose) -> Normal:
         c, size = self.template.columns, self.template.size
         d, target = np.full(size, 1e-4), np.zeros(size)
         d[c["shape"]], target[c["shape"]] = SHAPE_WEIGHT, -pose.shape
-        d[c["log_limb"]], target[c["log_limb"]] = LIMB_WEIGHT, -pose.log_limb
+        d[c["log_limb"]], target[c["log_limb"]] = LIMB_WEIGHT, self.log_limb - pose.log_limb
         R, _, _ = self.template.joint_transforms(pose)
         local = Rotation.from_matrix(pose.R_parent_joint).as_rotvec()
         above = np.stack([np.eye(3), *(R[p] for p in self.template.parents[1:])])
@@ -204,7 +257,13 @@ def _stiffness(joint: str) -> float:
     """Weight of a squared radian in a joint, next to one sure key-point that is 2 % off."""
     if joint == "Hips":
         return 0.3
-    if joint.startswith("Spine") or joint in ("Neck", "Head") or joint.endswith("Shoulder"):
+    if joint == "Head":
+        return 200.0  # Whatever its shape, a head at rest is upright.
+    if joint == "Neck":
+        return 50.0
+    if joint.startswith("Spine"):
+        return 30.0
+    if joint.endswith("Shoulder"):
         return 8.0
     if joint.endswith("ToeBase"):
         return 6.0

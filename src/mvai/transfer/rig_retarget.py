@@ -8,6 +8,7 @@ length, so that steps fit the legs, and set on the floor by the lowest point of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,11 @@ from jaxtyping import Float, Int
 
 from mvai.body.model import LinearBody
 from mvai.types import Skin
+
+SAME_NAMES = 0.8
+"""Rigs that share at least this part of their bones' names may be of one make."""
+SAME_FRAMES_RAD = 0.2
+"""Largest median angle between bones in their parents' frames for rigs of one make."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,54 @@ class DrivenSkeleton:
     """The joint that stands for the hips."""
 
 
+def shared_bones(source: Skin, target: Skin) -> dict[int, int]:
+    """The source's bone for each bone of the target, when both rigs are of one make; else empty.
+
+    Rigs of one make use the same names and, up to some difference in rest pose, lay their bones
+    alike in their frames. Then orientations can be copied bone by bone, which is exact, also for
+    fingers and for as many spine bones as there are.
+    """
+    theirs = {name: i for i, name in enumerate(source.joints)}
+    pairs = {j: theirs[name] for j, name in enumerate(target.joints) if name in theirs}
+    if len(pairs) < SAME_NAMES * min(len(source.joints), len(target.joints)):
+        return {}
+    angles = []
+    for j, i in pairs.items():
+        p, q = target.parents[j], source.parents[i]
+        if p >= 0 and pairs.get(p) == q:
+            a, b = _bone_in_parent(target, j, p), _bone_in_parent(source, i, q)
+            length = np.linalg.norm(a) * np.linalg.norm(b)
+            if length > 1e-9:
+                angles.append(np.arccos(np.clip(a @ b / length, -1, 1)))
+    return pairs if angles and np.median(angles) < SAME_FRAMES_RAD else {}
+
+
+def _bone_in_parent(skin: Skin, child: int, parent: int) -> Float[np.ndarray, "3"]:
+    T = skin.T_world_joint
+    return T[parent, :3, :3].T @ (T[child, :3, 3] - T[parent, :3, 3])
+
+
 def rotations_on(
-    skeleton: DrivenSkeleton, R_source: Float[np.ndarray, "frames body_joints 3 3"]
+    skeleton: DrivenSkeleton,
+    R_source: Float[np.ndarray, "frames body_joints 3 3"],
+    given: Mapping[int, Float[np.ndarray, "frames 3 3"]] | None = None,
 ) -> Float[np.ndarray, "frames joints 3 3"]:
-    """World rotation of the character's joints in every frame."""
+    """World rotation of the character's joints in every frame.
+
+    Args:
+        skeleton: the character's.
+        R_source: world rotations of the body's joints, relative to the template's rest.
+        given: world rotations of joints that are known as they stand.
+    """
     skin = skeleton.skin
+    given = given or {}
     rest = skin.T_world_joint[:, :3, :3]
     R = np.empty((len(R_source), len(skin.joints), 3, 3))
     for j, p in enumerate(skin.parents):
         s = skeleton.source[j]
-        if s >= 0:
+        if j in given:
+            R[:, j] = given[j]
+        elif s >= 0:
             R[:, j] = R_source[:, s] @ skeleton.A_template_joint[j]
         elif p >= 0:
             R[:, j] = R[:, p] @ rest[p].T @ rest[j]

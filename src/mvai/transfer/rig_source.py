@@ -8,8 +8,7 @@ problem with one small matrix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +18,7 @@ from mvai.geometry.rigid import nearest_rotations
 from mvai.transfer.rig_retarget import DrivenSkeleton, body_legs, leg_length
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Character, MeshSequence, MvaiError, Skin
+from mvai.types.names import FINGERS
 
 FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
 SOLE_SHARE = 0.02
@@ -42,8 +42,10 @@ class SourceMotion:
     """Middle of the left and right sole."""
     lowest: Float[np.ndarray, " frames"]
     """Height of the lowest vertex."""
-    R_world_bone: Mapping[str, Float[np.ndarray, "frames 3 3"]] = field(default_factory=dict)
-    """World rotation of the source's own bones by their names, when it brought a rig."""
+    skin: Skin | None = None
+    """The rig that the source itself brought."""
+    R_world_bone: Float[np.ndarray, "frames bones 3 3"] | None = None
+    """World rotation of that rig's bones."""
 
 
 def body_motion(body: LinearBody, sequence: MeshSequence) -> SourceMotion:
@@ -97,7 +99,11 @@ def mesh_motion(
             known[joint] = True
     for joint, parent in enumerate(body.parents):
         if not known[joint] and parent >= 0:
+            local = _finger_beside(body, joint, known)
             R[:, joint] = R[:, parent]
+            if local is not None:
+                above = R[:, body.parents[local]].transpose(0, 2, 1)
+                R[:, joint] = R[:, parent] @ above @ R[:, local]
     at = skin.T_world_joint[skeleton.root, :3, 3]
     own = character.skin is not None and character.skin.joints == skin.joints
     return SourceMotion(
@@ -106,8 +112,22 @@ def mesh_motion(
         leg_m=leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs),
         feet=tuple(_sole(skin, rest, V, leg[2]) for leg in skeleton.legs),  # type: ignore[arg-type]
         lowest=V[..., 1].min(1).astype(np.float64),
-        R_world_bone={n: R_bone[:, j] for j, n in enumerate(skin.joints)} if own else {},
+        skin=skin if own else None,
+        R_world_bone=R_bone if own else None,
     )
+
+
+def _finger_beside(body: LinearBody, joint: int, known: np.ndarray) -> int | None:
+    """The same joint of the nearest finger that the source has: fingers bend together."""
+    name = body.joints[joint]
+    mine = next((k for k, f in enumerate(FINGERS[1:]) if f in name), None)
+    if mine is None:
+        return None
+    for other in sorted(range(len(FINGERS) - 1), key=lambda k: abs(k - mine)):
+        twin = body.joint(name.replace(FINGERS[1:][mine], FINGERS[1:][other]))
+        if known[twin]:
+            return twin
+    return None
 
 
 def bone_transforms(
