@@ -1,4 +1,4 @@
-"""mesh2mesh: the paper's network and losses, its fast twin, long sequences and streams, training."""
+"""mesh2mesh: the paper's network and losses, its fast twin, sequences, streams, training."""
 
 from __future__ import annotations
 
@@ -405,9 +405,9 @@ def noisy_clips(count: int, seed: int = 0) -> list[SmoothingClip]:
         vertices = np.repeat(seen, 2, axis=1) + np.tile([[0.02, 0, 0], [-0.02, 0, 0]], (k, 1))
         clips.append(
             SmoothingClip(
-                f"clip {i}", (vertices + [0, 0, 3]).astype(np.float32),
-                np.tile(np.float32([0, 0, 3]), (32, 1)), A, np.arange(2 * k),
-                truth.astype(np.float32), 25.0, np.float32([0, -1, 0]), np.ones(32, np.float32),
+                f"clip {i}", (vertices + np.array([0, 0, 3])).astype(np.float32),
+                np.tile(np.array([0, 0, 3], np.float32), (32, 1)), A, np.arange(2 * k),
+                truth.astype(np.float32), 25.0, np.array([0, -1, 0], np.float32), np.ones(32, np.float32),
             )
         )  # fmt: skip
     return clips
@@ -422,15 +422,15 @@ def test_training_improves_joints_and_goes_on_from_a_checkpoint(tmp_path: Path):
     network, history = train_mesh2mesh(clips, held, small, RECIPE)
     assert history[-1]["validation"] < 0.9 * history[0]["validation"]
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(done: int, total: int) -> None:
         if done == 45:
-            raise Stop
+            raise StopError
 
     checkpoint = tmp_path / "run.checkpoint"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train_mesh2mesh(clips, held, small, RECIPE, checkpoint, stop)
     steps: list[int] = []
     resumed, again = train_mesh2mesh(

@@ -16,6 +16,8 @@ from mvai.types import MeshSequence, MvaiError
 FACES = np.array([[0, 1, 2]])
 LINEAR = ["gaussian", "savgol"]
 ACTIVE = [*LINEAR, "one-euro"]
+DISPLACING = ["mesh2mesh", "smoothnet"]
+"""Networks that may also displace what does not move."""
 
 
 def sequence(vertices: np.ndarray, fps: float = 30.0) -> MeshSequence:
@@ -37,7 +39,7 @@ def jitter(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(scale=0.01, size=shape)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in DISPLACING])
 @settings(deadline=None, max_examples=15)
 @given(frames=st.integers(1, 40), fps=st.sampled_from([5.0, 24.0, 29.97, 60.0, 240.0]))
 def test_rest_is_left_alone(name: str, frames: int, fps: float):

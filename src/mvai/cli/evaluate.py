@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from mvai.cli.paper_tables import Figure6, Figure7, Table1, Table2, Table3
 from mvai.progress import Report
 
 if TYPE_CHECKING:
@@ -60,21 +61,6 @@ class Videos3d:
         from mvai.evaluate.videos3d import evaluate_videos3d
 
         print(evaluate_videos3d(self.data, self.output, self.work, report))
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Reconstruction of drawn people with exact truth."""
-
-    clips: Path
-    """Folder made by `mvai train render-clips`."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Markdown page to write."""
-
-    def run(self, options: Any, report: Report) -> None:
-        from mvai.evaluate.drawn import evaluate_drawn
-
-        print(evaluate_drawn(self.clips, self.output, report))
 
 
 @dataclass(frozen=True)
@@ -175,10 +161,14 @@ class Evaluate:
     what: tyro.conf.OmitArgPrefixes[
         Annotated[MainJob, tyro.conf.subcommand("main-job", prefix_name=False)]
         | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
-        | Annotated[Drawn, tyro.conf.subcommand("drawn", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
         | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
         | Annotated[H36m, tyro.conf.subcommand("h36m", prefix_name=False)]
+        | Annotated[Table1, tyro.conf.subcommand("table1", prefix_name=False)]
+        | Annotated[Table2, tyro.conf.subcommand("table2", prefix_name=False)]
+        | Annotated[Table3, tyro.conf.subcommand("table3", prefix_name=False)]
+        | Annotated[Figure6, tyro.conf.subcommand("figure6", prefix_name=False)]
+        | Annotated[Figure7, tyro.conf.subcommand("figure7", prefix_name=False)]
     ]
 
     def run(self, options: Any, report: Report) -> None:

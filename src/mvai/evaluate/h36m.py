@@ -184,13 +184,13 @@ def page(rows: Sequence[Mapping[str, Any]], clips: int, short: int, rate: float,
 {rate:g} frames a second.{left_out}
 
 {markdown_table(COLUMNS, list(rows))}
-- MPJPE: mean over frames and 14 joints ({joints}), relative to {roots[root]}, in camera axes, without
-  scale or rotation; PA-MPJPE after the best similarity of every frame.
+- MPJPE: mean over frames and 14 joints ({joints}), relative to {roots[root]}, in camera axes,
+  without scale or rotation; PA-MPJPE after the best similarity of every frame.
 - Accel: mean norm of the second difference of the root-relative joints, mm/frame²; Accel error: of
   its difference to the truth.
 - The joints of our body are regressed from its vertices by its own regressor, which is not the one
-  that GraphCMR gives for SMPL: a constant difference of one or two centimetres in hips, neck and top
-  of the head counts as error.
+  that GraphCMR gives for SMPL: a constant difference of one or two centimetres in hips, neck and
+  top of the head counts as error.
 - The paper's "sampling frequency of 1/25" of 50 frames a second is 2 frames a second if it means
   every 25th frame, and 25 if it means 25 a second.
 """

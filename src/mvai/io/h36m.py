@@ -1,15 +1,15 @@
-"""Human3.6M as people have it on disk: who did what before which camera, and where the joints were.
+"""Human3.6M as people have it on disk: who did what before which camera, and the true joints.
 
-Human3.6M (Ionescu et al., TPAMI 2014) may not be passed on; this reads what a user has. Four layouts
-are known by their files:
+Human3.6M (Ionescu et al., TPAMI 2014) may not be passed on; this reads what a user has. Four
+layouts are known by their files:
 
 - the data set's own: `S9/.../D3_Positions_mono/Directions 1.54138969.cdf` (needs cdflib);
 - mmpose's `annotation_body3d/fps10/h36m_test.npz` (17 joints, camera axes, metres);
 - GraphCMR's and SPIN's `h36m_valid_protocol1.npz` (24 joints, camera axes, metres);
 - VideoPose3D's `data_3d_h36m.npz` (32 joints in world axes) with mmpose's `cameras.pkl`.
 
-Pictures are the data set's videos (`S9/Videos/Directions 1.54138969.mp4`) or extracted images, whose
-names end in the number of the frame, counted from 1 at 50 frames a second.
+Pictures are the data set's videos (`S9/Videos/Directions 1.54138969.mp4`) or extracted images,
+whose names end in the number of the frame, counted from 1 at 50 frames a second.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def middle_clip(view: H36mView, rate: float, frames: int) -> H36mView | None:
     step = view.fps / rate
     if step < 0.99 or abs(step - round(step)) > 0.01:
         raise MvaiError(
-            f"{view.name}: the poses are there {view.fps:g} times a second, which cannot be sampled "
-            f"at {rate:g}; take annotations of a higher rate."
+            f"{view.name}: the poses are there {view.fps:g} times a second, which cannot be "
+            f"sampled at {rate:g}; take annotations of a higher rate."
         )
     kept = np.arange(0, len(view.numbers), round(step))
     if len(kept) < frames:

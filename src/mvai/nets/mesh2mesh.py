@@ -1,9 +1,9 @@
-"""mesh2mesh, the paper's module F: a mesh sequence as a cuboid, and 3D convolutions that smooth it.
+"""mesh2mesh, the paper's module F: a mesh sequence as a cuboid, smoothed by 3D convolutions.
 
-Section 3.2 of Fu, Fu and Jiang, "Can Action be Imitated?" (ICMR 2021): T meshes of N vertices form a
-cuboid T x N x 3 with one channel; eight 3D convolutions of kernel 5 x 1 x 3, stride 1 and padding
-(2, 0, 1) deform it and leave its volume as it is. The kernel is 1 along the vertices, so the network
-does not know how many there are or how they are connected.
+Section 3.2 of Fu, Fu and Jiang, "Can Action be Imitated?" (ICMR 2021): T meshes of N vertices form
+a cuboid T x N x 3 with one channel; eight 3D convolutions of kernel 5 x 1 x 3, stride 1 and padding
+(2, 0, 1) deform it and leave its volume as it is. The kernel is 1 along the vertices, so the
+network does not know how many there are or how they are connected.
 
 The paper does not say how many channels lie between the layers, which activation stands there, or
 whether the network gives positions or their correction: `Mesh2MeshSettings` says it.
@@ -11,14 +11,15 @@ whether the network gives positions or their correction: `Mesh2MeshSettings` say
 `Mesh2Mesh` is the form to read and to train. `FoldedMesh2Mesh` computes the same from the same
 weights, an order of magnitude faster: with a kernel of 1 along the vertices, a layer is one small
 matrix from (taps, channels, coordinates) to (channels, coordinates), the same for every vertex and
-frame; vertices lie side by side in memory, and few enough are taken at a time for all layers to stay
-in the processor's cache.
+frame; vertices lie side by side in memory, and few enough are taken at a time for all layers to
+stay in the processor's cache.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -81,7 +82,7 @@ class Mesh2Mesh(nn.Module):
         channels = [1, *[settings.width] * (settings.layers - 1), 1]
         self.layers = nn.ModuleList(
             nn.Conv3d(a, b, settings.kernel, stride=1, padding=settings.padding)
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in pairwise(channels)
         )
         self.activation = ACTIVATIONS[settings.activation]
         self.reset()

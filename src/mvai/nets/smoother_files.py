@@ -55,7 +55,7 @@ def load_smoother(
 
     if not path.is_file():
         raise MvaiError(
-            f"{path}: there are no such weights of {kind}; name another file, or install mvai again."
+            f"{path}: there are no such weights of {kind}; name another file or install mvai again."
         )
     try:
         with safe_open(path, "pt") as file:

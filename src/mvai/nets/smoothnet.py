@@ -2,8 +2,8 @@
 
 After Zeng et al., "SmoothNet: A Plug-and-Play Network for Refining Human Poses in Videos" (ECCV
 2022): fully connected layers over the frames of a window, with residual blocks between them, shared
-by all coordinates. Two things differ from the paper's basic network: its output is a correction, not
-the path itself, so that it starts from no change; and it moves vertices instead of joints.
+by all coordinates. Two things differ from the paper's basic network: its output is a correction,
+not the path itself, so that it starts from no change; and it moves vertices instead of joints.
 """
 
 from __future__ import annotations

@@ -129,11 +129,11 @@ def blended(
 def resampling(
     length: int, samples: int
 ) -> tuple[Float[np.ndarray, "samples length"], Float[np.ndarray, "length samples"]]:
-    """From the frames of a window to evenly spaced samples of it, first and last included, and back.
+    """From the frames of a window to evenly spaced samples of it, and back.
 
-    Where there are fewer samples than frames, a sample is a mean over the frames around it (weights
-    of a triangle), as that of a slower camera. The way back is a cubic spline. Both leave steady
-    motion as it is.
+    The first and the last frame are among them. Where there are fewer samples than frames, a sample
+    is a mean over the frames around it (weights of a triangle), as that of a slower camera. The way
+    back is a cubic spline. Both leave steady motion as it is.
     """
     from scipy.interpolate import CubicSpline
 
@@ -206,9 +206,9 @@ def smoothed_paths(
     """Frames of a mesh, smoothed by a network that sees the paths of vertices through a window.
 
     It is given them relative to the surface's centroid of each frame, and at the rate at which it
-    works, whatever that of the frames. So it does not matter where the person is and goes, and depth,
-    which one camera sees badly, does not shake what the network sees. The centroid's own path gets a
-    Gaussian.
+    works, whatever that of the frames. So it does not matter where the person is and goes, and
+    depth, which one camera sees badly, does not shake what the network sees. The centroid's own
+    path gets a Gaussian.
     """
     frames = iter(frames)
     first = next(frames, None)

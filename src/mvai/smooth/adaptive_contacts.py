@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 STANDING_M_S = (0.15, 0.4)
 """A foot slower than the first stands, one faster than the second does not."""
@@ -18,8 +18,12 @@ TOUCHING_M = (0.10, 0.22)
 """Likewise for the distance between two hands."""
 HOLD_S = 0.15
 """A standing foot is held at the mean of its places over about this time."""
-CALM_S = 0.05
-"""Paths are looked at through a Gaussian of this standard deviation."""
+CALM_S = 0.08
+"""Paths of feet are looked at through a Gaussian of this standard deviation."""
+CHANGE_S = 0.08
+"""How softly a foot is taken and let go."""
+CLAP_S = 0.025
+"""Paths of hands are looked at through a narrow Gaussian, since a clap is short."""
 
 Points = Float[np.ndarray, "frames points 3"]
 
@@ -46,7 +50,7 @@ def contact_displacement(
             path = calm[:, i]
             speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1) * fps
             stands = _below(speed, STANDING_M_S) * _below(path[:, 1] - floor, STANDING_HEIGHT_M)
-            stands = gaussian_filter1d(stands, CALM_S * fps, mode="nearest")
+            stands = gaussian_filter1d(stands, CHANGE_S * fps, mode="nearest")
             held = _held(seen[:, i], stands, HOLD_S * fps)
             out[:, i] += stands[:, None] * (held - smooth[:, i])
             pulls.append(out[:, i])
@@ -55,9 +59,12 @@ def contact_displacement(
         out[:, at[f"{side}_ankle"]] += ankle
         out[:, at[f"{side}_knee"]] += ankle / 2
     left, right = ([at[f"{s}_wrist"], at[f"{s}_index"]] for s in ("left", "right"))
-    apart = calm[:, left] - calm[:, right]
-    distance = np.linalg.norm(apart[:, 1], axis=-1)
-    touch = gaussian_filter1d(_below(distance, TOUCHING_M), CALM_S * fps, mode="nearest")
+    hands = _calm(seen, CLAP_S * fps)
+    apart = hands[:, left] - hands[:, right]
+    touch = _below(np.linalg.norm(apart[:, 1], axis=-1), TOUCHING_M)
+    # A clap lasts a frame or two; the way to it is kept as well.
+    touch = maximum_filter1d(touch, 2 * max(1, round(CLAP_S * fps)) + 1, mode="nearest")
+    touch = gaussian_filter1d(touch, CLAP_S * fps, mode="nearest")
     pull = touch[:, None, None] * (apart - (smooth[:, left] - smooth[:, right])) / 2
     out[:, left] += pull
     out[:, right] -= pull

@@ -1,7 +1,8 @@
 """How vertices follow a few points of a mesh: convex weights, one row a vertex.
 
-On our own body the points are joints, and a vertex follows the ends of the bones that move it. On any
-other mesh they are some of its vertices, and a vertex follows those that are near it at first.
+On our own body the points are joints, and a vertex follows the ends of the bones that move it. On
+any other mesh they are some of its vertices, and a vertex follows those that are near it at
+first.
 """
 
 from __future__ import annotations

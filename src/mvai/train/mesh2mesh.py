@@ -16,7 +16,7 @@ from mvai.train.smoothing_clips import SmoothingClip, thinned
 
 
 def vertex_reach(settings: Mesh2MeshSettings) -> int:
-    """How far in vertex order a network sees; the clips it is trained on need that many neighbours."""
+    """How far in vertex order a network sees; its clips need that many neighbours."""
     return settings.layers * settings.padding[1]
 
 

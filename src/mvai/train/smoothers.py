@@ -3,9 +3,9 @@
 Section 3.2 and 4.1 of Fu, Fu and Jiang (ICMR 2021): Adam with a learning rate of 3e-3 on random
 continuous clips of T = 16 frames, T middle frames at test.
 
-As in the measure (MPJPE), the joints in the losses are relative to the root, the middle of the hips.
-Where the body's centre goes is not for these networks to say: from one camera its depth can be
-metres off, and vertices reach them relative to it (`mvai.nets.windows`).
+As in the measure (MPJPE), the joints in the losses are relative to the root, the middle of the
+hips. Where the body's centre goes is not for these networks to say: from one camera its depth can
+be metres off, and vertices reach them relative to it (`mvai.nets.windows`).
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def train_adaptive(
         view = batch.view
         if network.training:
             view = view * (torch.rand(len(view), 1) > 0.1)
-        return network(joints_of(batch), batch.confidence, batch.up, view, fps, batch.mirrored)
+        return network(
+            joints_of(batch), batch.confidence, batch.up, view, fps, batch.mirrored, spread
+        )
 
     history = train_smoother(
         network, forward, [as_joints(c) for c in clips], [as_joints(c) for c in validation],

@@ -1,4 +1,4 @@
-"""What smoothers learn from: reconstructed clips beside their truth, reduced to what the losses see.
+"""What smoothers learn from: reconstructed clips beside their truth, as far as losses see them.
 
 Smoothers move every vertex by itself, and the losses look at joints, which are regressed from some
 vertices. So a clip keeps the vertices that the regressor uses and no others. All positions are in
