@@ -442,10 +442,17 @@ def test_a_run_that_fails_says_why():
         end_to_end.timed_run(["imitate", "nowhere.mp4", "--identity", "x.obj", "-o", "y.glb"])
 
 
-def test_summary_of_drawn_clips_gives_mean_median_and_worst() -> None:
-    from mvai.evaluate.drawn import summary
+def test_table1_gives_means_and_changes_against_the_unsmoothed() -> None:
+    from mvai.evaluate.table1 import summary
 
-    rows = [{"mpjpe_mm": e, "pa_mpjpe_mm": 1.0, "accel_error_mm": 2.0} for e in (10.0, 20.0, 60.0)]
-    row = summary("m", rows)
-    assert (row["mpjpe_mm"], row["median_mm"], row["worst_mm"]) == (30.0, 20.0, 60.0)
-    assert "rate" not in row
+    same = {"pa_mpjpe_mm": 1.0, "pve_mm": 3.0, "accel_mm": 2.0, "accel_error_mm": 2.0}
+    rows = [
+        same | {"pool": "test", "backbone": "b", "smoother": s, "mpjpe_mm": e, "rate": 5.0,
+                "smooth_ms": 1.0}
+        for s, errors in (("none", (10.0, 30.0)), ("savgol", (12.0, 18.0)))
+        for e in errors
+    ]  # fmt: skip
+    before, after = summary(rows)
+    assert (before["mpjpe_mm"], before["worst_mm"], before["count"]) == (20.0, 30.0, 2)
+    assert after["change"] == pytest.approx(-25.0)
+    assert before["rate"] == 5.0 and "rate" not in after

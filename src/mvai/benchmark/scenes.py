@@ -87,10 +87,11 @@ def resampled(clip: PoseClip, fps: float) -> PoseClip:
     turn = (start.inv() * end).as_rotvec() * np.repeat(share, len(BODY_JOINTS))[:, None]
     pose = (start * Rotation.from_rotvec(turn)).as_rotvec().reshape(-1, len(BODY_JOINTS), 3)
     path = clip.translation
+    moved = path[before] + share[:, None] * (path[before + 1] - path[before])
     return replace(
         clip,
         pose=pose.astype(np.float32),
-        translation=path[before] + share[:, None] * (path[before + 1] - path[before]),
+        translation=moved.astype(np.float32),
         fps=fps,
         measured=clip.measured[before] & clip.measured[before + 1],
     )

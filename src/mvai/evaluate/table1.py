@@ -1,0 +1,181 @@
+"""The paper's Table 1 on data with a truth: every backbone, as it is and after every smoother."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvai.benchmark.clips import BenchmarkClip, clips_in
+from mvai.benchmark.reconstructions import BACKBONES
+from mvai.body.anny import anny_body
+from mvai.evaluate.metrics import accel, accel_error, mpjpe, pa_mpjpe, root_relative
+from mvai.evaluate.provenance import header
+from mvai.evaluate.tables import Column, csv_text, markdown_table
+from mvai.evaluate.work import write_text
+from mvai.io.archive import read_archive
+from mvai.progress import Report
+from mvai.smooth import METHODS, Smoother, method
+from mvai.train.smoothing_clips import HIPS, JOINTS
+from mvai.types import MeshSequence, MvaiError
+
+FRAMES = 16
+"""T of the paper: the middle frames of a clip are measured."""
+PAPER_MM = {"smplify-x-paper": (136.4, 128.4), "graphcmr": (74.7, 72.8)}
+"""The paper's Table 1 on Human3.6M: a backbone's MPJPE before and after mesh2mesh."""
+MEASURES = ("mpjpe_mm", "pa_mpjpe_mm", "pve_mm", "accel_mm", "accel_error_mm")
+COLUMNS = (
+    Column("clips", "pool"),
+    Column("backbone", "backbone"),
+    Column("smoother", "smoother"),
+    Column("MPJPE mm", "mpjpe_mm", 1),
+    Column("change %", "change", 1),
+    Column("worst clip", "worst_mm", 1),
+    Column("PA-MPJPE mm", "pa_mpjpe_mm", 1),
+    Column("PVE mm", "pve_mm", 1),
+    Column("Accel", "accel_mm", 1),
+    Column("Accel error", "accel_error_mm", 1),
+    Column("ms a frame", "smooth_ms", 2),
+    Column("backbone, frames/s", "rate", 0),
+)
+
+
+def measures(sequence: MeshSequence, truth: MeshSequence) -> dict[str, float]:
+    """Errors of the middle frames, in the axes of each sequence's own camera, millimetres.
+
+    MPJPE and PVE (per-vertex error) are relative to the middle of the hips.
+    """
+    body = anny_body()
+    middle = slice(max(0, (sequence.frames - FRAMES) // 2), None)
+    surfaces, joints = [], []
+    for s in (sequence, truth):
+        assert s.camera is not None
+        R, t = s.camera.T_camera_world[:3, :3], s.camera.T_camera_world[:3, 3]
+        vertices = s.vertices[middle][:FRAMES] @ R.T.astype(np.float32) + t.astype(np.float32)
+        points = body.regress(JOINTS, vertices).astype(np.float64)
+        surfaces.append(vertices - points[:, list(HIPS)].mean(1, keepdims=True))
+        joints.append(points)
+    p, q = (root_relative(j, HIPS) for j in joints)
+    return {
+        "mpjpe_mm": mpjpe(*joints, HIPS),
+        "pa_mpjpe_mm": pa_mpjpe(*joints),
+        "pve_mm": 1000 * float(np.linalg.norm(surfaces[0] - surfaces[1], axis=-1).mean()),
+        "accel_mm": accel(p),
+        "accel_error_mm": accel_error(p, q),
+    }
+
+
+def clip_rows(
+    clip: BenchmarkClip, backbone: str, smoothers: Mapping[str, Smoother]
+) -> list[dict[str, Any]]:
+    """One clip by one backbone after every smoother; empty when it was not reconstructed."""
+    path = clip.folder / f"{backbone}.npz"
+    if not path.exists():
+        return []
+    archive = read_archive(path)
+    assert archive.raw is not None
+    truth = clip.scene.sequence(anny_body())
+    rows = []
+    for name, smoother in smoothers.items():
+        start = time.perf_counter()
+        smooth = smoother.smooth(archive.raw)
+        seconds = time.perf_counter() - start
+        rows.append(
+            measures(smooth, truth)
+            | {
+                "pool": clip.folder.parent.name,
+                "clip": clip.name,
+                "backbone": backbone,
+                "smoother": name,
+                "smooth_ms": 1000 * seconds / archive.raw.frames,
+                "rate": archive.raw.frames / archive.stages["reconstruct"].seconds,
+            }
+        )
+    return rows
+
+
+def evaluate_table1(benchmark: Path, output: Path, report: Report, limit: int | None = None) -> str:
+    """Measure the reconstructions that are there, write the page and the CSV beside it.
+
+    Args:
+        benchmark: its folder; `mvai benchmark reconstruct` makes the reconstructions.
+        output: Markdown file to write.
+        limit: at most so many clips of each pool.
+
+    Raises:
+        MvaiError: nothing has been reconstructed.
+    """
+    smoothers = {name: method(name)() for name in METHODS}
+    clips = [c for pool in ("test", "hard") for c in list(clips_in(benchmark, pool))[:limit]]
+    found: list[dict[str, Any]] = []
+    with report.stage("table 1") as progress:
+        for done, clip in enumerate(clips):
+            progress(done, len(clips))
+            for backbone in BACKBONES:
+                found += clip_rows(clip, backbone, smoothers)
+        progress(len(clips), len(clips))
+    if not found:
+        raise MvaiError(
+            f"{benchmark}: nothing has been reconstructed here; run `mvai benchmark reconstruct` "
+            "first."
+        )
+    means = summary(found)
+    write_text(output.with_suffix(".csv"), csv_text(found))
+    write_text(output, page(means))
+    return markdown_table(COLUMNS, means)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over clips, medians of times; a group's first smoother is what others change."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["pool"], row["backbone"], row["smoother"]), []).append(row)
+    before: dict[tuple[str, str], float] = {}
+    out = []
+    for (pool, backbone, smoother), own in groups.items():
+        row: dict[str, Any] = {"pool": pool, "backbone": backbone, "smoother": smoother}
+        row |= {k: float(np.mean([r[k] for r in own])) for k in MEASURES}
+        row |= {"worst_mm": float(np.max([r["mpjpe_mm"] for r in own])), "count": len(own)}
+        if (pool, backbone) not in before:
+            before[pool, backbone] = row["mpjpe_mm"]
+            row["rate"] = float(np.median([r["rate"] for r in own]))
+        else:
+            row["change"] = 100 * (row["mpjpe_mm"] / before[pool, backbone] - 1)
+            row["smooth_ms"] = float(np.median([r["smooth_ms"] for r in own]))
+        out.append(row)
+    return out
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The Markdown page."""
+    counts = ", ".join(
+        f"{r['count']} {r['pool']} clips by {r['backbone']}"
+        for r in rows if r["smoother"] == rows[0]["smoother"]
+    )  # fmt: skip
+    paper = "\n".join(
+        f"| {name} | {before} | {after} | {100 * (after / before - 1):.1f} |"
+        for name, (before, after) in PAPER_MM.items()
+    )
+    return f"""# Table 1: backbones with and without mesh2mesh
+
+{header()}
+The open benchmark (`mvai benchmark build`, `mvai benchmark reconstruct`): motion capture of people
+whom no training saw, drawn and detected. {counts}; the middle {FRAMES} frames of each.
+
+{markdown_table(COLUMNS, rows)}
+- MPJPE: mean over frames and 14 joints (shoulders, elbows, wrists, hips, knees, ankles, neck, top
+  of the head), relative to the middle of the hips, in camera axes, without scale or rotation; PVE:
+  the same of all vertices; PA-MPJPE after the best similarity of every frame.
+- Accel: mean norm of the second difference of root-relative joints, mm/frame²; Accel error: of its
+  difference to the truth.
+- "ms a frame" is the smoother's time for all {len(anny_body().template)} vertices (median).
+
+The paper's own Table 1, on Human3.6M:
+
+| backbone | MPJPE mm | with mesh2mesh | change % |
+|---|---|---|---|
+{paper}
+"""
