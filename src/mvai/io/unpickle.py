@@ -22,13 +22,13 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from mvai.io.unpickle_machine import ForbiddenError, Interpreter, plain
+from mvai.io.unpickle_machine import ForbiddenError, Interpreter, Lenient, plain
 from mvai.types import MvaiError
 
 LARGEST = 8 << 30
@@ -55,10 +55,15 @@ BAD = (
 """What damaged or hostile bytes make the interpreter raise."""
 
 
-def read_pickle(path: str | Path) -> Any:
+def read_pickle(path: str | Path, skip_unknown: bool = False) -> Any:
     """The content of a pickle, joblib, torch or `.npy` file as containers, numbers and arrays.
 
     Torch tensors come as arrays, chumpy arrays as arrays, sparse matrices as `scipy.sparse.csc`.
+
+    Args:
+        path: the file.
+        skip_unknown: None stands for objects of unknown classes, which training programs leave in
+            their checkpoints; otherwise such a file is refused.
 
     Raises:
         MvaiError: the file is missing, damaged, or holds something other than arrays and
@@ -67,7 +72,7 @@ def read_pickle(path: str | Path) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            return plain(_read(file))
+            return plain(_read(file, Lenient(TORCH) if skip_unknown else TORCH))
     except OSError as error:
         raise MvaiError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except ForbiddenError as error:
@@ -81,22 +86,22 @@ def read_pickle(path: str | Path) -> Any:
         ) from error
 
 
-def _read(file: BinaryIO) -> Any:
+def _read(file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> Any:
     head = file.read(6)
     file.seek(0)
     if head[:4] == b"PK\x03\x04":
-        return _torch_zip(file)
+        return _torch_zip(file, known)
     if head == b"\x93NUMPY":
         return _npy(file)
     for magic, opened in COMPRESSED:
         if head.startswith(magic):
-            return Interpreter(_bounded(opened(file)), TORCH).load()
+            return Interpreter(_bounded(opened(file)), known).load()
     if head[:1] == b"\x78" and head[1:2] in (b"\x01", b"\x5e", b"\x9c", b"\xda"):
         unpacked = zlib.decompressobj().decompress(file.read(), LARGEST)
-        return Interpreter(io.BytesIO(unpacked), TORCH).load()
-    first = Interpreter(file, TORCH).load()
+        return Interpreter(io.BytesIO(unpacked), known).load()
+    first = Interpreter(file, known).load()
     if isinstance(first, int) and first == TORCH_MAGIC:
-        return _torch_stream(file)
+        return _torch_stream(file, known)
     return first
 
 
@@ -148,13 +153,13 @@ def _load_from_bytes(data: Any) -> np.ndarray:
     data = data.encode("latin1") if isinstance(data, str) else data
     file = io.BytesIO(data)
     if data[:4] == b"PK\x03\x04":
-        return _torch_zip(file)
+        return _torch_zip(file, TORCH)
     if Interpreter(file, TORCH).load() != TORCH_MAGIC:
         raise ValueError("a torch storage")
-    return _torch_stream(file)
+    return _torch_stream(file, TORCH)
 
 
-def _torch_zip(file: BinaryIO) -> Any:
+def _torch_zip(file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> Any:
     with zipfile.ZipFile(file) as archive:
         pickles = [n for n in archive.namelist() if n.endswith("data.pkl")]
         if len(pickles) != 1 or sum(i.file_size for i in archive.infolist()) > LARGEST:
@@ -165,10 +170,10 @@ def _torch_zip(file: BinaryIO) -> Any:
             _, kind, key, _, count, *_ = pid
             return np.frombuffer(archive.read(f"{folder}data/{key}"), kind.dtype, int(count))
 
-        return Interpreter(io.BytesIO(archive.read(pickles[0])), TORCH, storage).load()
+        return Interpreter(io.BytesIO(archive.read(pickles[0])), known, storage).load()
 
 
-def _torch_stream(file: BinaryIO) -> Any:
+def _torch_stream(file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> Any:
     """The older format, after its magic number: three headers, the objects, then raw storages."""
     here = file.tell()
     size = file.seek(0, io.SEEK_END)
@@ -187,7 +192,7 @@ def _torch_stream(file: BinaryIO) -> Any:
 
     # Tensors are views until the storages behind them are read, so they are made afterwards.
     views: list[tuple[np.ndarray, tuple]] = []
-    content = _Deferred(file, storage, views).load()
+    content = _Deferred(file, known, storage, views).load()
     for key in Interpreter(file, TORCH).load():
         (count,) = struct.unpack("<q", file.read(8))
         into = storages[str(key)]
@@ -204,8 +209,14 @@ class _Deferred(Interpreter):
 
     dispatch: ClassVar[dict] = dict(Interpreter.dispatch)
 
-    def __init__(self, file: BinaryIO, storage: Callable, views: list) -> None:
-        super().__init__(file, TORCH, storage)
+    def __init__(
+        self,
+        file: BinaryIO,
+        known: Mapping[tuple[str, str], Any],
+        storage: Callable,
+        views: list,
+    ) -> None:
+        super().__init__(file, known, storage)
         self._views = views
 
     def find_class(self, module: str, name: str) -> Any:

@@ -29,6 +29,14 @@ class Record:
         self.kind = kind
         self.state: Any = {}
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Entries of a foreign container are dropped."""
+
+    def append(self, value: Any) -> None:
+        """Likewise."""
+
+    extend = add = append
+
 
 class ForeignClass:
     """Stands for a foreign class in the file; instantiating gives a `Record`."""
@@ -38,6 +46,14 @@ class ForeignClass:
 
     def __call__(self, *arguments: Any) -> Record:
         return Record(self.kind)
+
+
+class Lenient(dict[tuple[str, str], Any]):
+    """Knows every name that `TABLE` does not: as a class whose objects come out as None."""
+
+    def get(self, key: tuple[str, str], default: Any = None) -> Any:
+        found = super().get(key, default)
+        return ForeignClass("unknown") if found is None else found
 
 
 class Interpreter(pickle._Unpickler):  # type: ignore[misc,name-defined]
@@ -243,7 +259,9 @@ def plain(value: Any, done: dict[int, Any] | None = None) -> Any:
 
 def _plain_once(value: Any, done: dict[int, Any]) -> Any:
     if isinstance(value, dict):
-        return {k: plain(v, done) for k, v in value.items()}
+        return {
+            k: plain(v, done) for k, v in value.items() if not isinstance(k, ForeignClass | Record)
+        }
     if isinstance(value, list):
         return [plain(v, done) for v in value]
     if isinstance(value, tuple):
@@ -255,6 +273,8 @@ def _plain_once(value: Any, done: dict[int, Any]) -> Any:
         return out
     if isinstance(value, Record):
         return _array_of(value, done)
+    if isinstance(value, ForeignClass) and value.kind == "unknown":
+        return None
     if value is None or isinstance(value, PLAIN):
         return value
     raise ForbiddenError(f"a {type(value).__name__}")
@@ -281,4 +301,6 @@ def _array_of(record: Record, done: dict[int, Any]) -> Any:
         if record.kind == "csc":
             return csc_matrix(parts, shape=shape)
         return csr_matrix(parts, shape=shape).tocsc()
+    if record.kind == "unknown":
+        return None
     raise ForbiddenError("an empty object")

@@ -14,6 +14,9 @@ from mvai.body.model import LinearBody
 PAPER_RHO_PX = 100.0
 """Scale of the robust data term in the original's settings."""
 
+STRAIGHT = 0.1
+"""Sine of the bend under which an elbow at rest does not show which way it flexes."""
+
 
 def gmof(squared: Float[Tensor, "*n"], rho: float) -> Float[Tensor, "*n"]:
     """Geman-McClure robust function of squared residuals (Geman and McClure 1987)."""
@@ -37,7 +40,7 @@ def hinge_axes(body: LinearBody) -> tuple[list[int], Float[Tensor, "4 3"], Float
     """Knees and elbows: joint index, flexion axis, and the bend that the rest pose already has.
 
     A knee flexes about +x (the shank goes back); an elbow about the normal of the plane in which
-    the rest pose bends it.
+    the rest pose bends it, or, where it rests straight, so that the forearm comes forward.
     """
     rest = body.joint_template
     joints, axes, bends = [], [], []
@@ -46,9 +49,11 @@ def hinge_axes(body: LinearBody) -> tuple[list[int], Float[Tensor, "4 3"], Float
         a = torch.nn.functional.normalize(rest[mid] - rest[up], dim=0)
         b = torch.nn.functional.normalize(rest[low] - rest[mid], dim=0)
         axis = torch.linalg.cross(a, b)
+        if axis.norm() < STRAIGHT:
+            axis, b = torch.linalg.cross(a, torch.tensor([0.0, 0.0, 1.0])), a
         joints.append(mid)
         axes.append(torch.nn.functional.normalize(axis, dim=0))
-        bends.append(torch.atan2(axis.norm(), (a * b).sum()))
+        bends.append(torch.atan2(torch.linalg.cross(a, b).norm(), (a * b).sum()))
         joints.append(body.joint(side + "Leg"))
         axes.append(torch.tensor([1.0, 0.0, 0.0]))
         bends.append(torch.tensor(0.0))

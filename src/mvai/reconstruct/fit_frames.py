@@ -2,10 +2,10 @@
 
 The energy, weights and stages are those of the original (Pavlakos et al., CVPR 2019, section 3.3
 and its released settings); every frame is a problem of its own and sees 2D key-points only. Where
-our body differs, the counterpart is used: the pose prior of nets/pose_prior.py for VPoser, an L2
-prior on fingers for the hand PCA, spheres for the triangle-based interpenetration term; the body
-has no jaw and no expression. The frames are solved side by side, which changes the speed and
-nothing else.
+our body differs, the counterpart is used: the pose prior of nets/pose_prior.py for VPoser (VPoser
+itself where the user has it and a body of the SMPL family), an L2 prior on fingers for the hand
+PCA, spheres for the triangle-based interpenetration term; jaw and expression stay at rest. The
+frames are solved side by side, which changes the speed and nothing else.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor
 from mvai.body.model import LinearBody
 from mvai.geometry.lbfgs import minimise
 from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import PAPER_RHO_PX, angle_prior, gmof, hinge_axes, project
-from mvai.reconstruct.variables import BODY, HAND, ROOT, Pose, assemble
+from mvai.reconstruct.pose_prior import BodyPoseSpace
+from mvai.reconstruct.variables import HAND, ROOT, Pose, assemble
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS
 
@@ -72,7 +72,7 @@ class FramesFit:
 def fit_frames(
     body: LinearBody,
     keypoints: Keypoints,
-    prior: GaussianMixture,
+    space: BodyPoseSpace,
     iterations: int = 30,
     report: Callable[[float], None] = lambda share: None,
 ) -> FramesFit:
@@ -83,7 +83,7 @@ def fit_frames(
     seen = np.isfinite(keypoints.xy_px[:, columns]).all(-1)
     confidence = torch.from_numpy(np.where(seen, keypoints.confidence[:, columns], 0.0)).float()
     ignored = torch.tensor([n in IGNORED for n in names])
-    problem = _Frames(body, names, xy, confidence * ~ignored, prior, keypoints)
+    problem = _Frames(body, names, xy, confidence * ~ignored, space, keypoints)
 
     torso = [names.index(n) for n in TORSO]
     rest = torch.from_numpy(body.regress(TORSO, body.template.numpy()[None])[0]).float()
@@ -119,10 +119,10 @@ class _Frames:
         names: tuple[str, ...],
         xy: Tensor,
         confidence: Tensor,
-        prior: GaussianMixture,
+        space: BodyPoseSpace,
         keypoints: Keypoints,
     ) -> None:
-        self.body, self.names, self.prior = body, names, prior
+        self.body, self.names, self.space = body, names, space
         self.xy, self.confidence = xy, confidence
         self.centre = torch.tensor([keypoints.width / 2, keypoints.height / 2])
         self.data_weight = 1000.0 / keypoints.height
@@ -137,7 +137,8 @@ class _Frames:
     def pose(self, x: Tensor, R0: Tensor, depth: Tensor) -> Pose:
         """Read a pose from rows of (shape, root, body, hands)."""
         shape = torch.cat([x[:, :SHAPE], x.new_zeros(len(x), self.body.shape_size - SHAPE)], 1)
-        root, body_pose, hands = x[:, SHAPE:].split([ROOT, BODY, HAND], 1)
+        root, code, hands = x[:, SHAPE:].split([ROOT, self.space.size, HAND], 1)
+        body_pose = self.space.pose(code)
         t0 = torch.stack([0 * depth, 0 * depth, -depth], 1)
         return assemble(self.body, shape, root, body_pose, hands, R0, t0)
 
@@ -146,7 +147,7 @@ class _Frames:
     ) -> tuple[Tensor, Tensor]:
         """Camera and root first, then the stages. Returns rows and their last energy."""
         frames = len(R0)
-        mean = self.prior.mean_pose.flatten().expand(frames, -1)
+        mean = self.space.start().expand(frames, -1)
         middle = (self.xy[:, self.torso].mean(1) - self.centre) / FOCAL_PX
         root = torch.zeros(frames, ROOT)
         root[:, 3], root[:, 4] = -middle[:, 0], middle[:, 1]
@@ -178,11 +179,13 @@ class _Frames:
         joint = torch.where(self.hand, w.hands, torch.where(self.face, w.face, 1.0))
 
         def energy(v: Tensor) -> Tensor:
-            pose = self.pose(rows_of(v), R0, depth)
+            rows = rows_of(v)
+            pose = self.pose(rows, R0, depth)
+            code = rows[:, SHAPE + ROOT : SHAPE + ROOT + self.space.size]
             joints, points = self._points(pose)
             squared = ((project(points, FOCAL_PX, self.centre) - self.xy) ** 2).sum(-1)
             e = (((joint * self.confidence) ** 2) * gmof(squared, PAPER_RHO_PX)).sum(1)
-            e = self.data_weight**2 * e + w.pose**2 * self.prior.energy_of(pose.body)
+            e = self.data_weight**2 * e + w.pose**2 * self.space.energy(code)
             e = e + w.shape**2 * (pose.shape**2).sum(-1)
             e = e + w.pose**2 * (pose.hands**2).sum((1, 2))
             e = e + 3.17 * w.pose * angle_prior(pose.body[:, self.hinges], self.axes, self.bends)

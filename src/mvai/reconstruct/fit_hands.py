@@ -42,7 +42,7 @@ def fit_hands(
         f"{side}_hand_{p}"
         for side in ("left", "right")
         for p in HAND_POINTS
-        if f"{side}_hand_{p}" in keypoints.names
+        if f"{side}_hand_{p}" in keypoints.names and f"{side}_hand_{p}" in body.regressed
     )
     sides = [n.split("_")[0] for n in names]
     if "left" not in sides or "right" not in sides:

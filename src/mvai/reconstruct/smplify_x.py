@@ -8,21 +8,23 @@ the time axis, and fits all frames together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from mvai.body.anny import anny_body
+from mvai.body import BodyName, body_model
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import load_landmark_correction
-from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
+from mvai.nets.vposer import find_vposer, load_vposer
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_frames import fit_frames
 from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.fit_windows import fit_long_clip
+from mvai.reconstruct.pose_prior import DirectPose, LatentPose, prior_for
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 
@@ -41,14 +43,17 @@ class SmplifyX:
     2D only, frame by frame."""
     weights: ClipWeights = field(default_factory=ClipWeights)
     """Terms of the default setting."""
+    body_model: BodyName = "anny"
+    """anny ships with mvai; smpl, smplh and smplx need the user's own files."""
+    body_model_path: Path | None = None
+    """Folder (or file) of those files; VPoser in it is the prior of the paper's setting."""
 
     def reconstruct(self, keypoints: Keypoints, progress: Progress | None = None) -> MeshSequence:
         """See `mvai.reconstruct.Reconstructor`."""
         report = progress or (lambda done, total: None)
         frames = keypoints.frames
-        body = anny_body()
-        prior = load_pose_prior()
-        assert isinstance(prior, GaussianMixture), "the clip fit needs a quadratic prior"
+        body = body_model(self.body_model, self.body_model_path)
+        prior = prior_for(body)
 
         def share(done: float) -> None:
             report(round(0.8 * done * frames), frames)
@@ -57,7 +62,9 @@ class SmplifyX:
         torch.set_num_threads(min(threads, THREADS))
         try:
             if self.setting == "paper":
-                fit = fit_frames(body, keypoints, prior, report=share)
+                vposer = None if self.body_model == "anny" else find_vposer(self.body_model_path)
+                space = LatentPose(load_vposer(vposer)) if vposer else DirectPose(prior)
+                fit = fit_frames(body, keypoints, space, report=share)
                 pose = fit.pose
                 T_level = np.eye(4)
             else:

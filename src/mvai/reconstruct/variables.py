@@ -50,17 +50,20 @@ def assemble(
     body_aa = body_pose.reshape(frames, 21, 3)
     hand_aa = hand_pose.reshape(frames, 30, 3)
     R_root = R0 @ matrix_from_axis_angle(root[:, :3])
-    R = torch.cat([R_root[:, None], matrix_from_axis_angle(torch.cat([body_aa, hand_aa], 1))], 1)
+    still = torch.eye(3).expand(frames, 1, 3, 3)
+    turned = matrix_from_axis_angle(torch.cat([body_aa, hand_aa], 1))
+    R = torch.cat([R_root[:, None], turned, still], 1)
     return Pose(shape, R[:, _storage_order(body)], translation, body_aa, hand_aa)
 
 
 def _storage_order(body: LinearBody) -> list[int]:
-    """For every joint of the body its row among root, body joints and fingers."""
+    """For every joint of the body its row among root, body joints and fingers; the last row is
+    that of joints which stay at rest, such as a jaw."""
     rows = [*BODY_JOINTS, *finger_joints(body)]
-    return [rows.index(j) for j in body.joints]
+    return [rows.index(j) if j in rows else -1 for j in body.joints]
 
 
 def finger_joints(body: LinearBody) -> list[str]:
-    """Names of the 30 finger joints, left hand first."""
+    """Names of the 30 finger joints, left hand first (of what there is, for a body without)."""
     fingers = [j for j in body.joints if "Hand" in j and j[-1].isdigit()]
     return sorted(fingers, key=lambda j: j.startswith("Right"))
