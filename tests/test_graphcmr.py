@@ -49,7 +49,7 @@ def test_the_coarse_graph_spans_every_piece_of_the_mesh(coarse):
 
 def test_downsampling_takes_meshes_in_pieces():
     quad = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
-    vertices = np.concatenate([quad, quad + [5, 0, 0]])
+    vertices = np.concatenate([quad, quad + np.array([5, 0, 0])])
     faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
     d = downsampling(vertices, faces, 2)
     assert {int(k) // 4 for k in d.kept} == {0, 1}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mvai.cli.paper_tables import Figure6, Figure7, Table1, Table2, Table3
+from mvai.cli.paper_tables import Figure6, Figure7, H36m, Table1, Table2, Table3
 from mvai.progress import Report
 
 if TYPE_CHECKING:
@@ -109,49 +108,6 @@ class TransferMethods:
 
         methods = self.methods or list(STAGES["transfer"])
         print(evaluate_transfer(self.data, self.output, self.work, report, methods, self.only))
-
-
-@dataclass(frozen=True)
-class H36m:
-    """Human3.6M: the middle 16 frames of every video of S9 and S11, before and after smoothing.
-
-    Reads the data set's own folders (S9/.../D3_Positions_mono/*.cdf, S9/Videos/*.mp4), mmpose's
-    annotation_body3d, GraphCMR's and SPIN's h36m_valid_protocol*.npz with their images, or
-    VideoPose3D's data_3d_h36m.npz with mmpose's cameras.pkl and the videos.
-    """
-
-    data: Path
-    """Folder of the data set."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Markdown page to write."""
-    rate: float = 25.0
-    """Frames a second: 25, or 2 for every 25th frame. The paper's 1/25 can mean both."""
-    root: Literal["pelvis", "hips"] = "pelvis"
-    """What joints are relative to: the pelvis joint (GraphCMR) or the middle of the hips (VIBE)."""
-    smooth: tuple[str, ...] = ("none", "savgol", "mesh2mesh", "adaptive")
-    """Smoothers to compare."""
-    limit: int | None = None
-    """At most so many videos."""
-    work: Path = WORK / "h36m"
-    """Folder in which finished clips are kept."""
-
-    def run(self, options: Any, report: Report) -> None:
-        from mvai.benchmark.reconstructions import BACKBONES
-        from mvai.detect import method as detector
-        from mvai.evaluate.h36m import evaluate_h36m
-        from mvai.smooth import method as smoother
-
-        def reconstruct(video: Any, backbone: Any) -> Any:
-            return backbone().reconstruct(detector("mediapipe")().detect(video))
-
-        print(
-            evaluate_h36m(
-                self.data, self.output, self.work,
-                {n: partial(reconstruct, backbone=b) for n, b in BACKBONES.items()},
-                {n: smoother(n)().smooth for n in self.smooth},
-                report, self.rate, self.root, self.limit,
-            )
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

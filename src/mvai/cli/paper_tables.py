@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -15,26 +16,75 @@ Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 
 @dataclass(frozen=True)
-class Table1:
-    """Every backbone, as it is and after every smoother, on the benchmark's test people."""
+class H36m:
+    """Human3.6M: the middle 16 frames of every video of S9 and S11, before and after smoothing.
+
+    Reads the data set's own folders (S9/.../D3_Positions_mono/*.cdf, S9/Videos/*.mp4), mmpose's
+    annotation_body3d, GraphCMR's and SPIN's h36m_valid_protocol*.npz with their images, or
+    VideoPose3D's data_3d_h36m.npz with mmpose's cameras.pkl and the videos.
+    """
 
     data: Path
-    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`)."""
+    """Folder of the data set."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write."""
+    rate: float = 25.0
+    """Frames a second: 25, or 2 for every 25th frame. The paper's 1/25 can mean both."""
+    root: Literal["pelvis", "hips"] = "pelvis"
+    """What joints are relative to: the pelvis joint (GraphCMR) or the middle of the hips (VIBE)."""
+    smooth: tuple[str, ...] = ("none", "savgol", "mesh2mesh", "adaptive")
+    """Smoothers to compare."""
+    limit: int | None = None
+    """At most so many videos."""
+    work: Path = WORK / "h36m"
+    """Folder in which finished clips are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.benchmark.reconstructions import BACKBONES
+        from mvai.detect import method as detector
+        from mvai.evaluate.h36m import evaluate_h36m
+        from mvai.smooth import method as smoother
+
+        def reconstruct(video: Any, backbone: Any) -> Any:
+            return backbone().reconstruct(detector("mediapipe")().detect(video))
+
+        print(
+            evaluate_h36m(
+                self.data, self.output, self.work,
+                {n: partial(reconstruct, backbone=b) for n, b in BACKBONES.items()},
+                {n: smoother(n)().smooth for n in self.smooth},
+                report, self.rate, self.root, self.limit,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table1:
+    """Every backbone, as it is and after every smoother, on the test people."""
+
+    data: Path
+    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`), or of Human3.6M."""
     output: Output
-    """Markdown page to write; the CSV is written beside it."""
+    """Markdown page to write; for the benchmark a CSV is written beside it."""
     limit: int | None = None
     """At most so many clips of each pool."""
 
     def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.labelled_clips import is_benchmark
         from mvai.evaluate.table1 import evaluate_table1
 
-        print(evaluate_table1(self.data, self.output, report, self.limit))
+        if is_benchmark(self.data):
+            print(evaluate_table1(self.data, self.output, report, self.limit))
+        else:
+            H36m(self.data, self.output, smooth=("none", "mesh2mesh"), limit=self.limit).run(
+                options, report
+            )
 
 
 @dataclass(frozen=True)
 class _Ablation:
     data: Path
-    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`)."""
+    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`), or of Human3.6M."""
     output: Output
     """Markdown page to write; the CSV is written beside it."""
     backbones: tuple[str, ...] = ("smplify-x-paper",)
@@ -76,16 +126,18 @@ class Figure6:
     """Strips of a test video: frames, the backbone's meshes, the smoothed meshes."""
 
     data: Path
-    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`)."""
+    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`), or of Human3.6M."""
     output: Output
     """PNG file to write."""
     backbone: str = "smplify-x-paper"
     smoother: str = "mesh2mesh"
+    work: Path = WORK / "h36m"
+    """Folder in which reconstructions of Human3.6M are kept."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.figures import figure6
 
-        print(figure6(self.data, self.output, report, self.backbone, self.smoother))
+        print(figure6(self.data, self.output, self.work, report, self.backbone, self.smoother))
 
 
 @dataclass(frozen=True)
@@ -93,13 +145,15 @@ class Figure7:
     """For every test video, how much the smoother lowers the error of each backbone."""
 
     data: Path
-    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`)."""
+    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`), or of Human3.6M."""
     output: Output
     """PNG file to write."""
     backbones: tuple[str, ...] = ("smplify-x-paper", "graphcmr")
     smoother: str = "mesh2mesh"
+    work: Path = WORK / "h36m"
+    """Folder in which reconstructions of Human3.6M are kept."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.figures import figure7
 
-        print(figure7(self.data, self.output, report, self.backbones, self.smoother))
+        print(figure7(self.data, self.output, self.work, report, self.backbones, self.smoother))

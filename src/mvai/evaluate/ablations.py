@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from mvai.evaluate.labelled_clips import is_benchmark, pools
 from mvai.evaluate.metrics import accel, mpjpe, root_relative
 from mvai.evaluate.provenance import header
 from mvai.evaluate.tables import Column, csv_text, markdown_table
@@ -19,7 +20,7 @@ from mvai.nets.mesh2mesh import Mesh2Mesh, Mesh2MeshSettings
 from mvai.progress import Report
 from mvai.train.mesh2mesh import train_mesh2mesh, vertex_reach
 from mvai.train.smoothers import SmootherRecipe, middle_windows
-from mvai.train.smoothing_clips import HIPS, JOINTS, SmoothingClip, read_clips
+from mvai.train.smoothing_clips import HIPS, JOINTS, SmoothingClip
 
 Which = Literal["table2", "table3"]
 
@@ -65,13 +66,11 @@ def variants(which: Which) -> list[Variant]:
 
 
 def trained_result(
-    benchmark: Path, backbone: str, variant: Variant, recipe: SmootherRecipe
+    data: Path, backbone: str, variant: Variant, recipe: SmootherRecipe, work: Path
 ) -> dict[str, Any]:
     """Train one network and measure it on the middle frames of the test clips."""
     reach = vertex_reach(variant.settings)
-    train, validation, test = (
-        read_clips(benchmark, backbone, pool, reach) for pool in ("train", "validation", "test")
-    )
+    train, validation, test = pools(data, backbone, work, reach, recipe.rate)
     recipe = replace(recipe, motion_weight=variant.motion_weight)
     network, _ = train_mesh2mesh(train, validation, variant.settings, recipe)
     return measured(network, test, recipe)
@@ -96,7 +95,7 @@ def measured(
 
 def evaluate_ablation(
     which: Which,
-    benchmark: Path,
+    data: Path,
     output: Path,
     work: Path,
     report: Report,
@@ -107,7 +106,7 @@ def evaluate_ablation(
     """Train and measure every variant, write the page and the CSV beside it.
 
     Args:
-        benchmark: its folder, reconstructed by the backbones.
+        data: folder of the benchmark, reconstructed by the backbones, or of Human3.6M.
         output: Markdown file to write.
         work: folder in which finished variants are kept; an interrupted run goes on.
         seeds: networks trained of each variant.
@@ -122,20 +121,20 @@ def evaluate_ablation(
     with report.stage(which) as progress:
         for done, (backbone, variant, seed) in enumerate(jobs):
             progress(done, len(jobs))
-            name = f"{benchmark.name} {backbone} {variant.settings} {variant.motion_weight:g} "
+            name = f"{data.name} {backbone} {variant.settings} {variant.motion_weight:g} "
             name = f"{name}{recipe.rate} {recipe.steps} {seed}"
             result = kept(
                 work,
                 "".join(c if c.isalnum() else "_" for c in name)[-200:] + ".json",
                 lambda b=backbone, v=variant, s=seed: trained_result(
-                    benchmark, b, v, replace(recipe, seed=s)
+                    data, b, v, replace(recipe, seed=s), work / "h36m"
                 ),
             )
             rows.append({"backbone": backbone, "variant": variant.name, "seed": seed} | result)
         progress(len(jobs), len(jobs))
     means = summary(which, rows)
     write_text(output.with_suffix(".csv"), csv_text(rows))
-    write_text(output, page(which, means, recipe, seeds))
+    write_text(output, page(which, data, means, recipe, seeds))
     return markdown_table(COLUMNS, means)
 
 
@@ -181,7 +180,7 @@ def summary(which: Which, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def page(
-    which: Which, rows: Sequence[Mapping[str, Any]], recipe: SmootherRecipe, seeds: int
+    which: Which, data: Path, rows: Sequence[Mapping[str, Any]], recipe: SmootherRecipe, seeds: int
 ) -> str:
     """The Markdown page."""
     title = {
@@ -189,10 +188,11 @@ def page(
         "table3": "Table 3: kernels and numbers of layers of mesh2mesh",
     }[which]
     rate = "the clips' own" if recipe.rate is None else f"{recipe.rate:g} a second"
+    source = "The open benchmark" if is_benchmark(data) else "Human3.6M"
     return f"""# {title}
 
 {header()}
-The open benchmark, test people; every network trained from {seeds} seeds on the reconstructions of
+{source}, test people; every network trained from {seeds} seeds on the reconstructions of
 the training people for {recipe.steps} steps (batch {recipe.batch}, Adam {recipe.learning_rate:g},
 T = {recipe.frames}, frame rate: {rate}), weights chosen on the validation people; the middle
 {recipe.frames} frames of each test clip, 14 joints relative to the middle of the hips.

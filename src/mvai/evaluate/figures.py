@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mvai.benchmark.clips import VIDEO, BenchmarkClip, clips_in
 from mvai.body.anny import anny_body
+from mvai.evaluate.labelled_clips import LabelledSequence, labelled_sequences
 from mvai.evaluate.metrics import accel
-from mvai.evaluate.table1 import FRAMES, measures
+from mvai.evaluate.table1 import FRAMES
 from mvai.io.atomic import written_whole
 from mvai.io.render import Drawable, Renderer
-from mvai.io.video import open_video
 from mvai.progress import Report
 from mvai.smooth import method
 from mvai.train.smoothing_clips import JOINTS
-from mvai.types import MeshSequence, MvaiError
+from mvai.types import MeshSequence
 
 SHOWN = 8
 """Frames of a strip."""
@@ -29,28 +28,20 @@ GREY = (0.93, 0.93, 0.93)
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
-def reconstructed(benchmark: Path, pool: str, backbone: str) -> list[BenchmarkClip]:
-    """The clips of a pool with a result of the backbone.
-
-    Raises:
-        MvaiError: there are none.
-    """
-    clips = [c for c in clips_in(benchmark, pool) if (c.folder / f"{backbone}.npz").exists()]
-    if not clips:
-        raise MvaiError(
-            f"{benchmark}: no {pool} clip has been reconstructed by {backbone}; run "
-            "`mvai benchmark reconstruct` first."
-        )
-    return clips
-
-
 def figure7(
-    benchmark: Path, output: Path, report: Report, backbones: Sequence[str], smoother: str
+    data: Path,
+    output: Path,
+    work: Path,
+    report: Report,
+    backbones: Sequence[str],
+    smoother: str,
 ) -> str:
     """Per video, how much the smoother lowers the MPJPE of each backbone, as bars.
 
     Args:
+        data: folder of the benchmark, reconstructed, or of Human3.6M.
         output: PNG file to write.
+        work: folder in which reconstructions of Human3.6M are kept.
 
     Raises:
         MvaiError: a backbone's reconstructions are missing.
@@ -60,22 +51,17 @@ def figure7(
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    body, smooth = anny_body(), method(smoother)()
+    smooth = method(smoother)()
     figure, axes = pyplot.subplots(
         len(backbones), 1, figsize=(10, 2.6 * len(backbones)), squeeze=False
     )
     lines = []
     for axis, backbone in zip(axes[:, 0], backbones, strict=True):
         gains = []
-        clips = reconstructed(benchmark, "test", backbone)
         with report.stage(f"figure 7, {backbone}") as progress:
-            for done, clip in enumerate(clips):
-                progress(done, len(clips))
-                raw, truth = clip.reconstruction(backbone), clip.scene.sequence(body)
-                assert raw is not None
-                before, after = (measures(s, truth)["mpjpe_mm"] for s in (raw, smooth.smooth(raw)))
-                gains.append(before - after)
-            progress(len(clips), len(clips))
+            for done, clip in enumerate(labelled_sequences(data, backbone, work)):
+                gains.append(clip.error_mm(clip.raw) - clip.error_mm(smooth.smooth(clip.raw)))
+                progress(done + 1, None)
         axis.bar(range(len(gains)), gains, color=["C1" if g > 0 else "C0" for g in gains])
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_title(f"{backbone}: MPJPE lowered by {smoother} (mm)")
@@ -92,11 +78,15 @@ def figure7(
     return "\n".join(lines)
 
 
-def figure6(benchmark: Path, output: Path, report: Report, backbone: str, smoother: str) -> str:
+def figure6(
+    data: Path, output: Path, work: Path, report: Report, backbone: str, smoother: str
+) -> str:
     """Strips of the test video that shakes most: frames, the backbone's meshes, smoothed meshes.
 
     Args:
+        data: folder of the benchmark, reconstructed, or of Human3.6M.
         output: PNG file to write.
+        work: folder in which reconstructions of Human3.6M are kept.
 
     Raises:
         MvaiError: the backbone's reconstructions are missing.
@@ -104,22 +94,16 @@ def figure6(benchmark: Path, output: Path, report: Report, backbone: str, smooth
     from PIL import Image
 
     body = anny_body()
-    clips = reconstructed(benchmark, "test", backbone)
 
-    def shaking(clip: BenchmarkClip) -> float:
-        raw = clip.reconstruction(backbone)
-        assert raw is not None
-        return accel(body.regress(JOINTS, raw.vertices).astype(np.float64))
+    def shaking(clip: LabelledSequence) -> float:
+        return accel(body.regress(JOINTS, clip.raw.vertices).astype(np.float64))
 
     with report.stage("figure 6"):
-        clip = max(clips, key=shaking)
-        raw = clip.reconstruction(backbone)
-        assert raw is not None
-        smoothed = method(smoother)().smooth(raw)
-        first = max(0, (raw.frames - FRAMES) // 2)
-        shown = [first + i * FRAMES // SHOWN for i in range(min(SHOWN, raw.frames))]
-        frames = open_video(clip.folder / VIDEO).read(shown)
-        rows = [list(frames), strip(raw, shown), strip(smoothed, shown)]
+        clip = max(labelled_sequences(data, backbone, work), key=shaking)
+        smoothed = method(smoother)().smooth(clip.raw)
+        first = max(0, (clip.raw.frames - FRAMES) // 2)
+        shown = [first + i * FRAMES // SHOWN for i in range(min(SHOWN, clip.raw.frames))]
+        rows = [clip.pictures(shown), strip(clip.raw, shown), strip(smoothed, shown)]
     pictures = np.concatenate([np.concatenate([_tile(p) for p in row], 1) for row in rows])
     with written_whole(output) as temporary:
         Image.fromarray(pictures).save(temporary, format="png")

@@ -60,8 +60,8 @@ def measures(sequence: MeshSequence, truth: MeshSequence) -> dict[str, float]:
         joints.append(points)
     p, q = (root_relative(j, HIPS) for j in joints)
     return {
-        "mpjpe_mm": mpjpe(*joints, HIPS),
-        "pa_mpjpe_mm": pa_mpjpe(*joints),
+        "mpjpe_mm": mpjpe(joints[0], joints[1], HIPS),
+        "pa_mpjpe_mm": pa_mpjpe(joints[0], joints[1]),
         "pve_mm": 1000 * float(np.linalg.norm(surfaces[0] - surfaces[1], axis=-1).mean()),
         "accel_mm": accel(p),
         "accel_error_mm": accel_error(p, q),
@@ -131,8 +131,8 @@ def evaluate_table1(benchmark: Path, output: Path, report: Report, limit: int | 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Means over clips, medians of times; a group's first smoother is what others change."""
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["pool"], row["backbone"], row["smoother"]), []).append(row)
+    for r in rows:
+        groups.setdefault((r["pool"], r["backbone"], r["smoother"]), []).append(r)
     before: dict[tuple[str, str], float] = {}
     out = []
     for (pool, backbone, smoother), own in groups.items():
