@@ -20,6 +20,8 @@ from mvai.types import MvaiError
 BACKBONES: dict[str, Callable[[], Reconstructor]] = {
     "smplify-x-paper": lambda: method("smplify-x")(setting="paper"),
     "smplify-x": lambda: method("smplify-x")(),
+    "graphcmr": lambda: method("graphcmr")(),
+    "graphcmr+smplify-x": lambda: method("smplify-x")(start="graphcmr"),
 }
 """Name of each backbone and how it is made; a name is also a file name."""
 

@@ -12,7 +12,7 @@ towards the viewer, metres.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from mvai.body.model import LinearBody
 from mvai.geometry.downsampling import Downsampling, downsampling
 from mvai.nets.graph_cnn import GraphCnn
-from mvai.nets.landmark_correction import POINTS, LandmarkCorrection
+from mvai.nets.landmark_correction import POINTS, RATE, LandmarkCorrection, features
 from mvai.nets.parameter_regressor import ParameterRegressor
-from mvai.types import MvaiError
-from mvai.types.names import BODY_JOINTS
+from mvai.types import Keypoints, MvaiError
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 WEIGHTS = Path(str(files("mvai"))) / "weights" / "graphcmr.safetensors"
+BLOCK = 16
+"""Frames regressed at a time, few enough to stay in the cache."""
 CROP_AXES = (1.0, -1.0, -1.0)
 """Turns crop axes with y down and z forward into those used here, and back."""
 
@@ -90,6 +92,49 @@ class GraphCmr(nn.Module):
         # As in the original, errors of the parameters do not bend the mesh.
         rotations, shape = self.regressor(vertices.detach())
         return Regressed(vertices, camera, rotations, shape)
+
+
+@torch.no_grad()
+def regress(
+    network: GraphCmr, keypoints: Keypoints
+) -> tuple[Regressed, Float[np.ndarray, "frames 33 2"]]:
+    """The network's word on every frame of a clip, and the encoder's deviations (metres, across
+    and along the view) of the landmarks.
+
+    Video faster than the encoder was trained on is read at a stride, once for every phase.
+    """
+    x = torch.from_numpy(features(keypoints))
+    frames, stride = len(x), max(1, round(keypoints.fps / RATE))
+    parts: list[tuple[slice, Tensor, Tensor]] = []
+    for phase in range(min(stride, frames)):
+        span = slice(phase, None, stride)
+        hidden = network.encoder.hidden(x[None, span])
+        landmarks, deviation = network.encoder.landmarks(x[None, span], hidden)
+        feature = torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)[0]
+        parts.append((span, feature, deviation[0].exp()))
+    feature = torch.empty(frames, parts[0][1].shape[1])
+    deviation = torch.empty(frames, POINTS, 2)
+    for span, f, d in parts:
+        feature[span], deviation[span] = f, d
+    said = [network.mesh(feature[i : i + BLOCK]) for i in range(0, frames, BLOCK)]
+    whole = Regressed(
+        *(torch.cat([getattr(r, field.name) for r in said]) for field in fields(Regressed))
+    )
+    return whole, deviation.numpy()
+
+
+def regressed_landmarks(
+    keypoints: Keypoints, body: LinearBody, network: GraphCmr
+) -> tuple[Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
+    """Landmarks of the regressed bodies, in the form of `landmark_correction.corrected`."""
+    said, deviation = regress(network, keypoints)
+    rotations = torch.eye(3).repeat(keypoints.frames, len(body.joints), 1, 1)
+    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = said.rotations
+    still = torch.zeros(keypoints.frames, 3)
+    _, points = body.joints_and_keypoints(BODY_KEYPOINTS, said.shape, rotations, still)
+    hips = [BODY_KEYPOINTS.index(f"{side}_hip") for side in ("left", "right")]
+    points = points - points[:, hips].mean(1, keepdim=True)
+    return points.numpy() * np.array(CROP_AXES, np.float32), deviation
 
 
 def coarse_graph(body: LinearBody, count: int) -> Downsampling:

@@ -12,6 +12,7 @@ the view (Kendall and Gal, NeurIPS 2017), which the fit uses as weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,6 +38,12 @@ SAME = {f"{side}_foot_index": f"{side}_big_toe" for side in ("left", "right")}
 """MediaPipe's name of a landmark and another detector's for nearly the same place."""
 REACH_S = 0.5
 """The body's size in pixels is its largest within this many seconds."""
+
+
+Lift = Callable[
+    [Keypoints], tuple[Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]
+]
+"""What gives 3D landmarks and their deviations, as `corrected` returns them."""
 
 
 class LandmarkCorrection(nn.Module):

@@ -28,7 +28,10 @@ class Reconstructor(Protocol):
         ...
 
 
-METHODS = {"smplify-x": "mvai.reconstruct.smplify_x:SmplifyX"}
+METHODS = {
+    "smplify-x": "mvai.reconstruct.smplify_x:SmplifyX",
+    "graphcmr": "mvai.reconstruct.graphcmr:GraphCmrRegression",
+}
 """Method name to the class that implements it."""
 
 

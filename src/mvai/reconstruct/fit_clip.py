@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mvai.body.model import LinearBody
 from mvai.geometry.banded import solve_chain
-from mvai.nets.landmark_correction import LandmarkCorrection, corrected
+from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
@@ -93,7 +93,7 @@ def fit_clip(
     body: LinearBody,
     keypoints: Keypoints,
     prior: GaussianMixture,
-    correction: LandmarkCorrection,
+    lift: Lift,
     weights: ClipWeights,
     shape_size: int = 10,
     iterations: tuple[int, int] = (8, 16),
@@ -113,7 +113,7 @@ def fit_clip(
     names = tuple(n for n in keypoints.names if n in body.regressed and n in wanted)
     kinematics = Kinematics(body, names, shape_size)
     focal = default_focal_px(keypoints.width, keypoints.height)
-    observation, R0, t0 = observe(body, keypoints, names, focal, correction)
+    observation, R0, t0 = observe(body, keypoints, names, focal, lift)
     joints, axes, bends = hinge_axes(body)
     energy = ClipEnergy(
         observation=observation,
@@ -201,7 +201,7 @@ def observe(
     keypoints: Keypoints,
     names: tuple[str, ...],
     focal_px: float,
-    correction: LandmarkCorrection,
+    lift: Lift,
 ) -> tuple[Observation, np.ndarray, np.ndarray]:
     """What the fit sees, and root orientation and translation to start from."""
     columns = [keypoints.index(n) for n in names]
@@ -209,7 +209,7 @@ def observe(
     xy = keypoints.xy_px[:, columns]
     seen = np.isfinite(xy).all(-1)
     confidence = np.where(seen, keypoints.confidence[:, columns], 0.0)
-    xyz, inverse = landmarks(keypoints, names, focal_px, correction)
+    xyz, inverse = landmarks(keypoints, names, focal_px, lift)
     xyz_or_nan = np.where(inverse > 0, xyz, np.nan)
     R0 = torso_orientation(body, names, xyz_or_nan)
     t0 = solve_translation(xyz_or_nan, xy, confidence, focal_px, centre)
@@ -273,15 +273,15 @@ def unwrapped(rotvec: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frame
 
 
 def landmarks(
-    keypoints: Keypoints, names: tuple[str, ...], focal_px: float, correction: LandmarkCorrection
+    keypoints: Keypoints, names: tuple[str, ...], focal_px: float, lift: Lift
 ) -> tuple[Float[np.ndarray, "frames points 3"], Float[np.ndarray, "frames points 3"]]:
     """3D landmarks relative to the middle of the hips and the inverse of their deviations.
 
-    World axes (x right, y up, z back), metres; both 0 for points the correction does not know.
+    World axes (x right, y up, z back), metres; both 0 for points that `lift` does not know.
     """
     frames = keypoints.frames
     xyz, inverse = np.zeros((frames, len(names), 3)), np.zeros((frames, len(names), 3))
-    position, deviation = corrected(keypoints, correction)
+    position, deviation = lift(keypoints)
     R = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
     position = np.einsum("fab,fpb->fpa", R, position)
     # Confidence 0 means the frame was filled in: nothing is known there.

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvai.body.model import LinearBody
-from mvai.nets.landmark_correction import LandmarkCorrection
+from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import ClipFit, fit_clip
@@ -78,22 +78,22 @@ def fit_long_clip(
     body: LinearBody,
     keypoints: Keypoints,
     prior: GaussianMixture,
-    correction: LandmarkCorrection,
+    lift: Lift,
     weights: ClipWeights,
     report: Callable[[float], None] = lambda share: None,
 ) -> ClipFit:
     """`fit_clip` in bounded memory."""
     spans = windows(keypoints.frames)
     if len(spans) == 1:
-        fit = fit_clip(body, keypoints, prior, correction, weights, report=report)
+        fit = fit_clip(body, keypoints, prior, lift, weights, report=report)
         return replace(fit, u=bridged(fit.u, keypoints.seen(), keypoints.fps))
     step = int(np.ceil(keypoints.frames / SHAPE_FRAMES))
     spread = stretch(keypoints, slice(None, None, step))
-    shape = fit_clip(body, spread, prior, correction, weights).shape
+    shape = fit_clip(body, spread, prior, lift, weights).shape
     whole: ClipFit | None = None
     for k, span in enumerate(spans):
         part = fit_clip(
-            body, stretch(keypoints, span), prior, correction, weights, known_shape=shape,
+            body, stretch(keypoints, span), prior, lift, weights, known_shape=shape,
             report=lambda share, k=k: report((k + share) / len(spans)),
         )  # fmt: skip
         whole = part if whole is None else joined(whole, part, span.start)

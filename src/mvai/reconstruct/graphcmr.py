@@ -8,12 +8,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
-from mvai.nets.graphcmr import CROP_AXES, GraphCmr, load_graphcmr
-from mvai.nets.landmark_correction import RATE, features
+from mvai.nets.graphcmr import CROP_AXES, GraphCmr, load_graphcmr, regress
 from mvai.reconstruct import Progress
 from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
 from mvai.reconstruct.fit_hands import fit_hands
@@ -28,9 +26,6 @@ from mvai.reconstruct.smplify_x import frame_confidence, surface
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
-
-BLOCK = 16
-"""Frames regressed at a time, few enough to stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +73,10 @@ def regressed_pose(
     The translation is the one under which the regressed key-points fall on the seen ones.
     """
     frames = keypoints.frames
-    x = torch.from_numpy(features(keypoints))
-    stride = max(1, round(keypoints.fps / RATE))
+    said, _ = regress(network, keypoints)
     rotations = torch.eye(3).repeat(frames, len(body.joints), 1, 1)
-    shapes = torch.empty(frames, body.shape_size)
-    ours = [body.joint(n) for n in BODY_JOINTS]
-    feature: Float[Tensor, "frames feature"] | None = None
-    for phase in range(min(stride, frames)):
-        part = network.feature(x[None, phase::stride])[0]
-        feature = torch.empty(frames, part.shape[1]) if feature is None else feature
-        feature[phase::stride] = part
-    assert feature is not None
-    for start in range(0, frames, BLOCK):
-        span = slice(start, start + BLOCK)
-        said = network.mesh(feature[span])
-        rotations[span, ours] = said.rotations
-        shapes[span] = said.shape
+    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = said.rotations
+    shapes = said.shape
     crop_to_world = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
     turn = torch.from_numpy(crop_to_world * np.array(CROP_AXES)).float()
     rotations[:, 0] = turn @ rotations[:, 0]

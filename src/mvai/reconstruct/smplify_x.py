@@ -8,6 +8,7 @@ the time axis, and fits all frames together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +17,10 @@ import torch
 from jaxtyping import Float
 
 from mvai.body import BodyName, body_model
+from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
-from mvai.nets.landmark_correction import load_landmark_correction
+from mvai.nets.graphcmr import load_graphcmr, regressed_landmarks
+from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
 from mvai.nets.vposer import find_vposer, load_vposer
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
@@ -41,6 +44,9 @@ class SmplifyX:
     setting: Literal["default", "paper"] = "default"
     """default: 2D and 3D landmarks, one shape, all frames together. paper: the original's energy,
     2D only, frame by frame."""
+    start: Literal["landmarks", "graphcmr"] = "landmarks"
+    """Where the default setting has its 3D landmarks from: landmarks, the detector's, corrected;
+    graphcmr, the body that GraphCMR regresses (regression, then fitting)."""
     weights: ClipWeights = field(default_factory=ClipWeights)
     """Terms of the default setting."""
     body_model: BodyName = "anny"
@@ -73,7 +79,7 @@ class SmplifyX:
                         body,
                         keypoints,
                         prior,
-                        load_landmark_correction(),
+                        landmark_source(self.start),
                         self.weights,
                         report=share,
                     )
@@ -96,6 +102,14 @@ class SmplifyX:
             camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
             confidence=frame_confidence(keypoints),
         )
+
+
+def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
+    """What gives the fit its 3D landmarks."""
+    if start == "landmarks":
+        return partial(corrected, network=load_landmark_correction())
+    body = anny_body()
+    return partial(regressed_landmarks, body=body, network=load_graphcmr(body))
 
 
 def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
