@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     pass
 
 
-def _methods(stage: str) -> Any:
-    return tyro.conf.arg(metavar="{" + ",".join(STAGES[stage]) + "}")
+def _methods(stage: str, *aliases: str, more: str = "") -> Any:
+    return tyro.conf.arg(metavar="{" + ",".join(STAGES[stage]) + more + "}", aliases=list(aliases))
 
 
-Detect = Annotated[str, _methods("detect")]
+Detect = Annotated[str, _methods("detect", "--detector", more=",FILE")]
 Reconstruct = Annotated[str, _methods("reconstruct")]
 Smooth = Annotated[str, _methods("smooth")]
 Transfer = Annotated[str, _methods("transfer")]
@@ -67,7 +67,7 @@ class Imitate:
     fps: float | None = None
     """Frames a second of --from, where the file does not say."""
     detect: Detect = DEFAULTS["detect"]
-    """How to find the person."""
+    """How to find the person; or a FILE.task, FILE.onnx, FILE.json or folder of OpenPose files."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
     """How to get from key-points to a body."""
     smooth: Smooth = DEFAULTS["smooth"]
@@ -128,7 +128,7 @@ class ReconstructVideo:
     body_model_path: Path | None = None
     """Folder (or file) of the SMPL family's models, which you have to get from their makers."""
     detect: Detect = DEFAULTS["detect"]
-    """How to find the person."""
+    """How to find the person; or a FILE.task, FILE.onnx, FILE.json or folder of OpenPose files."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
     """How to get from key-points to a body."""
     smooth: Smooth = DEFAULTS["smooth"]
@@ -255,19 +255,45 @@ class Train:
     """Make the files of weights and the example that come with mvai."""
 
     what: Positional[
-        Literal["body", "pose-prior", "landmarks", "landmark-correction", "demo-files"]
+        Literal[
+            "body",
+            "pose-prior",
+            "landmarks",
+            "landmark-correction",
+            "graphcmr",
+            "demo-files",
+            "mesh2mesh",
+            "adaptive",
+            "smoothnet",
+            "npt",
+        ]
     ]
     """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
     likely, from motion capture. landmarks: where the detector's landmarks sit on the body; adds
-    them to the body's arrays. landmark-correction: the detector's 3D errors. demo-files: the clip
-    and the character of `mvai demo`."""
+    them to the body's arrays. landmark-correction: the detector's 3D errors. graphcmr: the body
+    from key-points in one pass, on top of the landmark correction that ships. demo-files: the clip
+    and the character of `mvai demo`. mesh2mesh, adaptive, smoothnet: the smoothers that learn,
+    from what a backbone made of the benchmark."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """File of weights to write (.npz for the body, .safetensors for the networks); for
     demo-files the folder."""
     data: Path | None = None
     """Folder of motion capture (BVH)."""
     benchmark: Path | None = None
-    """Folder of the benchmark (`mvai benchmark build`), for landmarks and landmark-correction."""
+    """Folder of the benchmark (`mvai benchmark build`), for landmarks, landmark-correction,
+    graphcmr and smoothers."""
+    backbone: str = "smplify-x"
+    """The reconstruction (`mvai benchmark reconstruct`) whose errors a smoother learns."""
+    rate: float | None = None
+    """Frames a second at which a smoother is trained; those of the benchmark if none."""
+    seed: int = 0
+    """Of a smoother's random numbers."""
+    minutes: float = 75.0
+    """Time granted to npt."""
+    form: Literal["shipped", "published"] = "shipped"
+    """npt as it is shipped, or in the publication's width, form and data."""
+    device: str = "cpu"
+    """Where npt is trained: cpu, cuda, cuda:1, ..."""
 
     def run(self, options: StageOptions, report: Report) -> None:
         if self.what == "body":
@@ -278,10 +304,28 @@ class Train:
             from mvai.train import demo_files
 
             demo_files.build(self.output)
+        elif self.what == "npt":
+            from mvai.train.npt_run import train_npt
+
+            data = self._given(self.data, "--data", "motion capture")
+            with report.stage("train") as progress:
+                train_npt(
+                    data, self.output, self.form, self.minutes, self.device,
+                    lambda share: progress(round(1000 * share), 1000),
+                )  # fmt: skip
         elif self.what == "pose-prior":
             from mvai.train.pose_prior import train_pose_prior
 
             train_pose_prior(self._given(self.data, "--data", "motion capture"), self.output)
+        elif self.what in ("mesh2mesh", "adaptive", "smoothnet"):
+            from mvai.train.smoother_weights import train_weights
+
+            benchmark = self._given(self.benchmark, "--benchmark", "clips of the benchmark")
+            print(
+                train_weights(
+                    self.what, benchmark, self.backbone, self.output, report, self.rate, self.seed
+                )
+            )
         else:
             self._on_benchmark(report)
 
@@ -310,6 +354,16 @@ class Train:
         data = self._given(self.data, "--data", "motion capture")
         poses = poses_in_folder(data, body, benchmark / "poses")
         captures = [c for c in poses if split_of(c.name) == "train"]
+        if self.what == "graphcmr":
+            from mvai.nets.landmark_correction import load_landmark_correction
+            from mvai.train.graphcmr import train_graphcmr
+
+            with report.stage("train") as progress:
+                train_graphcmr(
+                    body, seen_clips(benchmark, "train"), captures, load_landmark_correction(),
+                    self.output, report=lambda step, steps, _: progress(step + 1, steps),
+                )  # fmt: skip
+            return
         with report.stage("train") as progress:
             network = train_landmark_correction(
                 body, seen_clips(benchmark, "train"), captures, self.output,
