@@ -8,5 +8,10 @@ one line in `METHODS`.
 
 from __future__ import annotations
 
-METHODS = {"rig": "mvai.transfer.rig:RigTransfer"}
+METHODS = {
+    "rig": "mvai.transfer.rig:RigTransfer",
+    "npt": "mvai.transfer.npt:NptTransfer",
+    "sa-pd": "mvai.transfer.sa_pd:SaPdTransfer",
+    "npt-detail": "mvai.transfer.npt_detail:NptDetailTransfer",
+}
 """Name of each method and where its settings stand; the module is imported when it is chosen."""

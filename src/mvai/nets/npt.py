@@ -1,0 +1,349 @@
+"""Neural pose transfer with max pooling.
+
+Wang et al., "Neural Pose Transfer by Spatially Adaptive Instance Normalization" (CVPR 2020), in the
+form that video-to-mesh imitation uses: the pose mesh becomes one code by max pooling over its
+vertices, the code is repeated for every vertex of the identity, and the first SPAdaIN residual
+block has no instance normalisation (it would subtract a code that is constant over the vertices).
+Every layer is a map shared by all vertices, so either mesh may have any number of them.
+
+`NptSettings()` is that network to the letter. The other values of its fields go beyond it; what
+each is worth is measured in docs/npt.md. Layers are linear on (..., vertices, channels), which runs
+twice as fast as the equal 1x1 convolution on (channels, vertices), and the part of the first layer
+that sees the code is applied once a mesh instead of once a vertex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear, relu
+
+from mvai.nets.npt_parts import IdentityFeatures, PointNetEncoder, RoundsEncoder
+from mvai.nets.npt_skeleton import IdentityJoints, JointFinder, joint_maps, rotations_from
+
+EPSILON = 1e-5
+"""Added to variances, as in PyTorch's instance normalisation."""
+
+
+@dataclass(frozen=True)
+class NptSettings:
+    """The network's form; the defaults are the published one."""
+
+    code: int = 1024
+    """Channels of the pose code."""
+    widths: tuple[int, int, int] = (1027, 513, 256)
+    """Channels of the three residual blocks."""
+    encoder: Literal["pointnet", "rounds"] = "pointnet"
+    """pointnet: three layers and one max pooling. rounds: positional encoding and two rounds of max
+    pooling, the second knowing the outcome of the first."""
+    encoder_width: int = 128
+    """Channels of the hidden layers of the encoder in rounds."""
+    identity: Literal["xyz", "features"] = "xyz"
+    """What a vertex of the identity is known by: its position, or features learnt from its encoded
+    position and from the identity as a whole (max pooling again)."""
+    features: int = 64
+    """Channels of those features."""
+    normalise: bool = True
+    """Instance normalisation in the second and third block."""
+    output: Literal["absolute", "affine", "blended"] = "absolute"
+    """absolute: the new position, 2 tanh(.). affine: twelve numbers a vertex, a matrix A and an
+    offset t; the vertex goes to x + A x + t. blended (with joints): these are added to the blend of
+    the joints' maps by learnt weights."""
+    parents: tuple[int, ...] = ()
+    """Parents of the joints whose rotations the code is read as (npt_skeleton.py); the decoder is
+    then given the maps of the identity's own joints. Empty: the code is free. With joints,
+    positions are in units of the identity's height and the output is in the frame of the body's
+    root at rest, so that the global orientation is handled apart."""
+    arms: tuple[int, int] = (0, 0)
+    """Among these the joints of the left and right upper arm."""
+
+
+class Spadain(nn.Module):
+    """Spatially adaptive instance normalisation W(c) * IN(x) + B(c); c says which vertex it is."""
+
+    def __init__(self, known_by: int, channels: int, normalise: bool) -> None:
+        super().__init__()
+        self.conv_weight = nn.Linear(known_by, channels)
+        self.conv_bias = nn.Linear(known_by, channels)
+        self.normalise = normalise
+
+    def forward(
+        self,
+        x: Float[Tensor, "*mesh verts channels"],
+        known: Float[Tensor, "*#mesh verts known"],
+        moments: tuple[Tensor, Tensor] | None,
+    ) -> Float[Tensor, "*mesh verts channels"]:
+        W, B = self.conv_weight(known), self.conv_bias(known)
+        if not self.normalise:
+            return torch.addcmul(B, W, x)
+        mean, scale = moments_of(x) if moments is None else moments
+        return torch.addcmul(B, W, (x - mean.to(x)) * scale.to(x))
+
+
+def moments_of(
+    x: Float[Tensor, "*mesh verts channels"],
+) -> tuple[Float[Tensor, "*mesh 1 channels"], Float[Tensor, "*mesh 1 channels"]]:
+    """Mean over the vertices and 1 / standard deviation.
+
+    Two passes of sums along the vertices run several times as fast as `torch.var_mean`.
+    """
+    mean = x.mean(-2, keepdim=True, dtype=torch.float32)
+    variance = (x - mean.to(x)).square().mean(-2, keepdim=True, dtype=torch.float32)
+    return mean, (variance + EPSILON).rsqrt()
+
+
+class SpadainResBlock(nn.Module):
+    """Two normalised layers beside a normalised skip connection."""
+
+    def __init__(self, known_by: int, channels: int, normalise: bool) -> None:
+        super().__init__()
+        self.spadain1 = Spadain(known_by, channels, normalise)
+        self.conv1 = nn.Linear(channels, channels)
+        self.spadain2 = Spadain(known_by, channels, normalise)
+        self.conv2 = nn.Linear(channels, channels)
+        self.spadain_res = Spadain(known_by, channels, normalise)
+        self.conv_res = nn.Linear(channels, channels)
+        self.normalise = normalise
+
+    def middle(self, x: Tensor, known: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
+        """What the second normalisation sees."""
+        return self.conv1(relu(self.spadain1(x, known, moments)))
+
+    def forward(
+        self,
+        x: Tensor,
+        known: Tensor,
+        moments: tuple[Tensor, Tensor] | None = None,
+        middle_moments: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        if self.normalise and moments is None:
+            moments = moments_of(x)
+        out = self.middle(x, known, moments)
+        out = self.conv2(relu(self.spadain2(out, known, middle_moments)))
+        return out + self.conv_res(relu(self.spadain_res(x, known, moments)))
+
+
+class Decoder(nn.Module):
+    """From a pose code and an identity's vertices to posed vertices."""
+
+    def __init__(self, settings: NptSettings, code: int, known_by: int) -> None:
+        super().__init__()
+        a, b, c = settings.widths
+        self.code = code
+        self.conv1 = nn.Linear(code + known_by, a)
+        self.spadain_block1 = SpadainResBlock(known_by, a, normalise=False)
+        self.conv2 = nn.Linear(a, b)
+        self.spadain_block2 = SpadainResBlock(known_by, b, settings.normalise)
+        self.conv3 = nn.Linear(b, c)
+        self.spadain_block3 = SpadainResBlock(known_by, c, settings.normalise)
+        self.conv4 = nn.Linear(c, 3 if settings.output == "absolute" else 12)
+        if settings.output == "blended":
+            # Training starts from the blend alone.
+            nn.init.zeros_(self.conv4.weight)
+            nn.init.zeros_(self.conv4.bias)
+
+    def folded(self, code: Float[Tensor, "*mesh code"]) -> Float[Tensor, "*mesh 1 channels"]:
+        """The code's part of the first layer, the same for all vertices."""
+        return linear(code, self.conv1.weight[:, : self.code], self.conv1.bias)[..., None, :]
+
+    def first(self, known: Float[Tensor, "*mesh verts known"]) -> Tensor:
+        """The vertices' part of the first layer."""
+        return linear(known, self.conv1.weight[:, self.code :])
+
+    def forward(
+        self, code: Float[Tensor, "*mesh code"], known: Float[Tensor, "*#mesh verts known"]
+    ) -> Float[Tensor, "*mesh verts out"]:
+        x = self.first(known) + self.folded(code)
+        x = self.conv2(self.spadain_block1(x, known))
+        x = self.conv3(self.spadain_block2(x, known))
+        return self.conv4(self.spadain_block3(x, known))
+
+    def tiled(
+        self, code: Float[Tensor, " code"], known: Float[Tensor, "verts known"], tile: int
+    ) -> Float[Tensor, "verts out"]:
+        """`forward` for one mesh, some vertices at a time.
+
+        Only what goes from one block to the next is held for all vertices. The moments of an
+        instance normalisation inside a block take one more pass over the block's first half.
+        """
+        spans = [slice(i, i + tile) for i in range(0, len(known), tile)]
+        x, folded = None, self.folded(code)
+
+        def entering(span: slice) -> Tensor:
+            return self.first(known[span]) + folded if x is None else x[span]
+
+        for block, after in (
+            (self.spadain_block1, self.conv2),
+            (self.spadain_block2, self.conv3),
+            (self.spadain_block3, self.conv4),
+        ):
+            outer = inner = None
+            if block.normalise:
+                outer = _running_moments(entering, spans)
+                inner = _running_moments(
+                    lambda s, b=block, m=outer: b.middle(entering(s), known[s], m), spans
+                )
+            out = known.new_empty(len(known), after.out_features)
+            for span in spans:
+                out[span] = after(block(entering(span), known[span], outer, inner))
+            x = out
+        assert x is not None
+        return x
+
+
+def _running_moments(
+    values: Callable[[slice], Tensor], spans: list[slice]
+) -> tuple[Float[Tensor, "1 channels"], Float[Tensor, "1 channels"]]:
+    """`moments_of` all tiles, merged one by one in double precision (Chan et al. 1979)."""
+    count, mean, spread = 0, torch.zeros((), dtype=torch.double), torch.zeros(())
+    for span in spans:
+        x = values(span)
+        n = len(x)
+        own = x.mean(0, keepdim=True, dtype=torch.float32)
+        variance = (x - own.to(x)).square().mean(0, keepdim=True, dtype=torch.float32)
+        delta = own.double() - mean
+        total = count + n
+        spread = spread + variance * n + delta**2 * (count * n / total)
+        mean = mean + delta * (n / total)
+        count = total
+    return mean.float(), (spread / count + EPSILON).rsqrt().float()
+
+
+class Npt(nn.Module):
+    """The whole network."""
+
+    def __init__(self, settings: NptSettings | None = None) -> None:
+        super().__init__()
+        self.settings = s = settings or NptSettings()
+        if s.encoder == "pointnet":
+            self.encoder = PointNetEncoder(s.code)
+        else:
+            self.encoder = RoundsEncoder(s.code, s.encoder_width)
+        known_by, code = 3, s.code
+        if s.identity == "features":
+            self.identity_features = IdentityFeatures(s.features)
+            known_by = 3 + s.features
+        if s.parents:
+            J = len(s.parents)
+            self.rotations = nn.Linear(s.code, 6 * J)
+            self.joint_finder = JointFinder(J)
+            self.skin_weights = nn.Linear(known_by, J)
+            code = 12 * J
+        self.decoder = Decoder(s, code, known_by)
+
+    def encode(self, pose: Float[Tensor, "*mesh points 3"]) -> Float[Tensor, "*mesh code"]:
+        """The pose code of meshes (or samples of their surfaces)."""
+        return self.encoder(pose)
+
+    def identity_code(
+        self, identity: Float[Tensor, "*mesh points 3"]
+    ) -> Float[Tensor, "*mesh features"] | None:
+        """What is known of the identity as a whole; None where the form does not use it."""
+        if self.settings.identity == "xyz":
+            return None
+        return self.identity_features.pooled(identity)
+
+    def known(
+        self,
+        identity: Float[Tensor, "*mesh verts 3"],
+        identity_code: Float[Tensor, "*mesh features"] | None,
+    ) -> Float[Tensor, "*mesh verts known"]:
+        """What each vertex of the identity is known by."""
+        if identity_code is None:
+            return identity
+        features = self.identity_features(identity, identity_code)
+        return torch.cat([identity.to(features), features], -1)
+
+    def pose_rotations(
+        self, pose: Float[Tensor, "*mesh points 3"]
+    ) -> Float[Tensor, "*mesh joints 3 3"]:
+        """Local joint rotations of pose meshes, for a form with joints."""
+        return rotations_from(self.rotations(self.encode(pose)))
+
+    def maps(
+        self, R_local: Float[Tensor, "*mesh joints 3 3"], identity: IdentityJoints
+    ) -> Float[Tensor, "*mesh joints 3 4"]:
+        """What a pose means for the joints of an identity (npt_skeleton.joint_maps)."""
+        return joint_maps(self.settings.parents, self.settings.arms, R_local, identity)
+
+    def code_of_maps(self, maps: Float[Tensor, "*mesh joints 3 4"]) -> Float[Tensor, "*mesh code"]:
+        """The decoder's code in a form with joints: how far each map is from leaving in place."""
+        return (maps - torch.eye(3, 4, device=maps.device)).flatten(-3)
+
+    def weights(
+        self, known: Float[Tensor, "*mesh verts known"]
+    ) -> Float[Tensor, "*mesh verts joints"]:
+        """Share of every joint in the movement of each vertex, which training asks for too."""
+        return self.skin_weights(known).float().softmax(-1)
+
+    def placed(
+        self,
+        out: Float[Tensor, "*mesh verts out"],
+        identity: Float[Tensor, "*#mesh verts 3"],
+        blend: Float[Tensor, "*mesh verts 12"] | None = None,
+    ) -> Float[Tensor, "*mesh verts 3"]:
+        """Positions from the decoder's last layer (and from `blend`, for that form)."""
+        out = out.float()
+        if self.settings.output == "absolute":
+            return 2 * out.tanh()
+        if blend is not None:
+            out = out + blend
+        M = out.unflatten(-1, (3, 4))
+        return identity + (M[..., :3] * identity[..., None, :]).sum(-1) + M[..., 3]
+
+    def blend(
+        self,
+        maps: Float[Tensor, "*mesh joints 3 4"],
+        known: Float[Tensor, "*#mesh verts known"],
+    ) -> Float[Tensor, "*mesh verts 12"] | None:
+        """Blended maps less the identity; None where the form does not use them."""
+        if self.settings.output != "blended":
+            return None
+        weights = self.weights(known)
+        with torch.autocast(maps.device.type, enabled=False):
+            return weights @ (maps - torch.eye(3, 4, device=maps.device)).flatten(-2)
+
+    def forward(
+        self,
+        pose: Float[Tensor, "*mesh points 3"],
+        identity: Float[Tensor, "*#mesh verts 3"],
+    ) -> Float[Tensor, "*mesh verts 3"]:
+        """The identity in the pose of the other mesh."""
+        known = self.known(identity, self.identity_code(identity))
+        if self.settings.parents:
+            maps = self.maps(self.pose_rotations(pose), self.joint_finder(identity))
+            out = self.decoder(self.code_of_maps(maps).to(known), known)
+            return self.placed(out, identity, self.blend(maps, known))
+        return self.placed(self.decoder(self.encode(pose), known), identity)
+
+    @torch.no_grad()
+    def pose_mesh(
+        self,
+        code: Float[Tensor, " code"] | Float[Tensor, "joints 3 4"],
+        identity: Float[Tensor, "verts 3"],
+        whole: Float[Tensor, " features"] | None = None,
+        tile: int = 4096,
+    ) -> Float[Tensor, "verts 3"]:
+        """One large identity in a pose, in little memory.
+
+        Args:
+            code: from `encode`, or from `maps` in a form with joints.
+            identity: all vertices.
+            whole: the identity's code from `identity_code` of a sample of its surface.
+            tile: vertices that go through a block at a time.
+        """
+        dtype = self.decoder.conv2.weight.dtype
+        spans = [slice(i, i + tile) for i in range(0, len(identity), tile)]
+        known = torch.cat([self.known(identity[s].to(dtype), whole) for s in spans])
+        maps = code if self.settings.parents else None
+        if maps is not None:
+            code = self.code_of_maps(maps)
+        out = self.decoder.tiled(code.to(dtype), known, tile)
+        blends = [None if maps is None else self.blend(maps, known[s]) for s in spans]
+        parts = [self.placed(out[s], identity[s], b) for s, b in zip(spans, blends, strict=True)]
+        return torch.cat(parts)

@@ -1,0 +1,303 @@
+"""Train neural pose transfer; `mvai train npt` is its command.
+
+A form with a free code is trained as a whole, as published: squared error of the posed vertices
+plus the edge term. A form whose code is read as joint rotations comes apart into pieces that learn
+side by side, each from the true values of what it is given, which makes a step many times cheaper:
+
+* "pose": the max-pooling encoder. Its rotations move the mean body; the error of that surface is
+  the loss. Each point is also asked for its place on the body at rest.
+* "ordered": the encoder for meshes in the body's own topology, the same loss.
+* "identity": the joint finder, the vertex features and the decoder, from true rotations. Besides
+  the error of the posed vertices and the edge term, the true joints and skin weights are asked for.
+
+The schedule follows the time that was granted, and a run goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mvai.body.model import LinearBody
+from mvai.io.atomic import written_whole
+from mvai.nets.npt import Npt, NptSettings
+from mvai.nets.npt_parts import OrderedEncoder, RoundsEncoder
+from mvai.nets.npt_skeleton import kinematics, rotations_from
+from mvai.train.npt_data import Identities, Maker, PoseBank, Poses
+
+Part = Literal["whole", "pose", "ordered", "identity"]
+
+
+def shipped_form(body: LinearBody) -> NptSettings:
+    """What is shipped."""
+    return NptSettings(
+        code=256, widths=(256, 128, 64), encoder="rounds", identity="features", features=48,
+        normalise=False, output="blended", parents=body.parents,
+        arms=(body.joint("LeftArm"), body.joint("RightArm")),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NptTraining:
+    """How one part is trained."""
+
+    part: Part = "whole"
+    minutes: float = 60.0
+    """Time granted; the learning rate falls to zero at its end."""
+    identities: int = 8
+    poses: int = 4
+    """Identities in a batch, and poses for each; their product is the batch of pose meshes."""
+    points: int = 320
+    """Points of a pose mesh."""
+    verts: int = 192
+    """Vertices of an identity."""
+    seen_share: float = 0.4
+    """Share of identities and poses from the published numbers."""
+    learning_rate: float = 1.5e-3
+    warm_up: int = 300
+    """Steps over which the learning rate rises."""
+    edge_weight: float = 0.0005
+    average: float = 0.999
+    """Decay of the running mean of the weights, which is what is kept in the end."""
+    device: str = "cpu"
+    seed: int = 0
+
+
+class Trained(nn.Module):
+    """The network and the encoder for known order."""
+
+    def __init__(self, form: NptSettings, ordered: int) -> None:
+        super().__init__()
+        self.npt = Npt(form)
+        self.ordered = OrderedEncoder(ordered, 6 * len(form.parents)) if form.parents else None
+
+    def trained_in(self, part: Part) -> list[nn.Module]:
+        """What a part's loss moves."""
+        if part == "whole":
+            return [self.npt]
+        if part == "pose":
+            return [self.npt.encoder, self.npt.rotations]
+        if part == "ordered":
+            assert self.ordered is not None
+            return [self.ordered]
+        n = self.npt
+        return [n.joint_finder, n.identity_features, n.skin_weights, n.decoder]
+
+
+# --- Losses: weighted terms; those that begin with "pmd" are measures in square metres ------------
+
+Terms = dict[str, Tensor]
+
+
+def surface_terms(maker: Maker, R_local: Tensor, truth: Tensor, ids: Tensor) -> Terms:
+    """Error of the mean body's surface under some rotations and of the rotations themselves."""
+    body = maker.body
+    joints = body.joint_template.to(R_local.device)
+    offsets = joints - joints[[max(p, 0) for p in body.parents]]
+    offsets = torch.cat([joints[:1], offsets[1:]])
+    Rs, ts = kinematics(body.parents, torch.stack([R_local, truth]), offsets)
+    t = ts - (Rs @ joints[..., None])[..., 0]
+    A = torch.cat([Rs, t[..., None]], -1).flatten(-2)
+    M = (body.dense_weights[ids].to(A) @ A).unflatten(-1, (3, 4))
+    v = (M[..., :3] @ body.template[ids].to(A)[..., None])[..., 0] + M[..., 3]
+    pmd = ((v[0] - v[1]) ** 2).mean()
+    return {
+        "vertices": 40 * pmd,
+        "rotations": 0.05 * ((R_local - truth) ** 2).mean(),
+        "pmd": pmd,
+    }
+
+
+def pose_terms(model: Trained, maker: Maker, b: Poses, ids: Tensor) -> Terms:
+    """The max-pooling encoder."""
+    npt, extra = model.npt, {}
+    with _half(b.points):
+        if isinstance(npt.encoder, RoundsEncoder):
+            code, place = npt.encoder.with_places(b.points)
+            extra = {"places": 0.5 * ((place.float() - b.places) ** 2).mean()}
+        else:
+            code = npt.encode(b.points)
+        out = npt.rotations(code)
+    return {**surface_terms(maker, rotations_from(out), b.rotations, ids), **extra}
+
+
+def ordered_terms(model: Trained, maker: Maker, b: Poses, ids: Tensor) -> Terms:
+    """The encoder for known order."""
+    assert model.ordered is not None
+    with _half(b.ordered):
+        out = model.ordered(b.ordered)
+    return surface_terms(maker, rotations_from(out), b.rotations, ids)
+
+
+def vertex_terms(out: Tensor, b: Identities, edge_weight: float) -> Terms:
+    """Error of the posed identity, and the publication's edge term."""
+    error = ((out - b.target) ** 2).mean((-1, -2))
+    pmd = (error * b.height[:, None] ** 2).mean()
+    terms = {"vertices": 100 * error.mean(), "pmd": pmd}
+    n = 2 * b.edge_pairs
+    if n and edge_weight:
+        after, before = (
+            (e[..., 0, :] - e[..., 1, :]).norm(dim=-1)
+            for e in (x[..., -n:, :].unflatten(-2, (-1, 2)) for x in (out, b.identity))
+        )
+        # Summed over the three edges of a face; 40 brings the term to the scale of "vertices".
+        stretch = (after / before.clamp(min=1e-4) - 1).abs().mean()
+        terms["edges"] = 40 * edge_weight * 3 * stretch
+    return terms
+
+
+def identity_terms(model: Trained, b: Identities, edge_weight: float) -> Terms:
+    """All that concerns the identity, from true rotations."""
+    npt = model.npt
+    with _half(b.identity):
+        known = npt.known(b.identity, npt.identity_code(b.identity))
+        joints = npt.joint_finder(b.identity)
+        weights = npt.weights(known)
+    maps = npt.maps(b.rotations, joints)
+    with _half(b.identity):
+        out = npt.decoder(npt.code_of_maps(maps), known)
+    out = npt.placed(out, b.identity, npt.blend(maps, known))
+    M = (weights @ maps.flatten(-2)).unflatten(-1, (3, 4))
+    skinned = (M[..., :3] @ b.identity[..., None])[..., 0] + M[..., 3]
+    plain = ((skinned - b.target) ** 2).mean((-1, -2))
+    return {
+        **vertex_terms(out, b, edge_weight),
+        "joints": 100 * ((joints.positions - b.joints) ** 2).mean(),
+        "lift": 1.0 * ((joints.lift - b.lift) ** 2).mean(),
+        "weights": 5.0 * ((weights - b.weights) ** 2).sum(-1).mean(),
+        "skinned": 30 * plain.mean(),
+        "pmd skinned": (plain * b.height[:, None] ** 2).mean(),
+    }
+
+
+def whole_terms(model: Trained, poses: Poses, b: Identities, edge_weight: float) -> Terms:
+    """A network with a free code, pose mesh to posed identity."""
+    npt = model.npt
+    with _half(b.identity):
+        known = npt.known(b.identity, npt.identity_code(b.identity))
+        out = npt.decoder(npt.encode(poses.points.unflatten(0, b.target.shape[:2])), known)
+    return vertex_terms(npt.placed(out, b.identity), b, edge_weight)
+
+
+def _half(x: Tensor) -> torch.autocast:
+    """Layers run in half precision; chains of rotations between them do not."""
+    return torch.autocast(x.device.type, torch.bfloat16)
+
+
+# --- The loop -----------------------------------------------------------------------------------
+
+
+def train_part(
+    body: LinearBody,
+    bank: PoseBank,
+    work: Path,
+    form: NptSettings,
+    settings: NptTraining,
+    report: Callable[[float], None] = lambda share: None,
+    every_s: float = 60.0,
+) -> Trained:
+    """Train one part, or go on training it; checkpoint and log are kept in `work`.
+
+    Returns: the running mean of the weights; only the part's own are trained.
+    """
+    s = settings
+    work.mkdir(parents=True, exist_ok=True)
+    points = 0 if s.part == "ordered" else s.points
+    maker = Maker(body, bank, points, s.verts, seen_share=s.seen_share)
+    torch.manual_seed(s.seed)
+    model, mean = (Trained(form, len(maker.ordered)).to(s.device) for _ in range(2))
+    mean.load_state_dict(model.state_dict())
+    own: list[Tensor] = [p for m in model.trained_in(s.part) for p in m.parameters()]
+    own_mean: list[Tensor] = [p for m in mean.trained_in(s.part) for p in m.parameters()]
+    optimiser = torch.optim.AdamW(own, s.learning_rate, weight_decay=1e-4)
+    checkpoint, log = work / f"{s.part}.pt", work / f"{s.part}.jsonl"
+    step, spent = 0, 0.0
+    stamp = json.dumps(
+        [asdict(form), {k: v for k, v in asdict(s).items() if k not in ("minutes", "device")}]
+    )
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=s.device, weights_only=True)
+        if state["stamp"] == stamp:
+            step, spent = state["step"], state["spent_s"]
+            model.load_state_dict(state["model"])
+            mean.load_state_dict(state["mean"])
+            optimiser.load_state_dict(state["optimiser"])
+    rng = np.random.default_rng([s.seed, step])
+    sums: dict[str, float] = {}
+    count, last, began = 0, time.perf_counter(), time.perf_counter() - spent
+
+    def keep() -> None:
+        with written_whole(checkpoint) as temporary:
+            torch.save(
+                {
+                    "stamp": stamp, "step": step, "spent_s": time.perf_counter() - began,
+                    "model": model.state_dict(), "mean": mean.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+                temporary,
+            )  # fmt: skip
+
+    while (share := (time.perf_counter() - began) / (60 * s.minutes)) < 1:
+        rate = s.learning_rate * min(1.0, (step + 1) / s.warm_up)
+        rate *= max(1e-3, 0.5 * (1 + math.cos(math.pi * share)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        terms = _terms(model, maker, s, rng)
+        total = sum(v for k, v in terms.items() if not k.startswith("pmd"))
+        assert isinstance(total, Tensor)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(own, 1.0)
+        optimiser.step()
+        step += 1
+        decay = min(s.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for averaged, p in zip(own_mean, own, strict=True):
+                averaged.lerp_(p, 1 - decay)
+        for k, v in terms.items():
+            sums[k] = sums.get(k, 0.0) + float(v.detach())
+        count += 1
+        report(share)
+        if time.perf_counter() - last > every_s:
+            keep()
+            minutes = round((time.perf_counter() - began) / 60, 2)
+            line = {"step": step, "minutes": minutes, "rate": rate}
+            with log.open("a", encoding="utf-8") as f:
+                f.write(json.dumps(line | {k: v / count for k, v in sums.items()}) + "\n")
+            sums, count, last = {}, 0, time.perf_counter()
+    keep()
+    return mean.eval().requires_grad_(False)
+
+
+def _terms(model: Trained, maker: Maker, s: NptTraining, rng: np.random.Generator) -> Terms:
+    if s.part in ("pose", "ordered"):
+        b = _on(s.device, maker.poses(s.identities * s.poses, rng))
+        ids = torch.from_numpy(rng.integers(len(maker.body.template), size=s.verts // 2))
+        area = torch.multinomial(
+            maker.areas, s.verts // 2, generator=torch.Generator().manual_seed(int(ids.sum()))
+        )
+        terms = pose_terms if s.part == "pose" else ordered_terms
+        return terms(model, maker, b, torch.cat([ids, area]))
+    batch = maker.identities(s.identities, s.poses, rng)
+    if s.part == "identity":
+        return identity_terms(model, _on(s.device, batch), s.edge_weight)
+    n_seen = round(s.identities * s.seen_share) * s.poses
+    poses = maker.poses(s.identities * s.poses, rng, batch.rotations.flatten(0, 1), n_seen)
+    return whole_terms(model, _on(s.device, poses), _on(s.device, batch), s.edge_weight)
+
+
+def _on(device: str, batch: Any) -> Any:
+    """The batch where the network is."""
+    if device == "cpu":
+        return batch
+    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(batch).items()}
+    return type(batch)(**moved)

@@ -1,0 +1,118 @@
+"""The whole of `mvai train npt`: poses from motion capture, every part, one file of weights."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mvai.benchmark.poses import PoseClip, poses_in_folder
+from mvai.benchmark.splits import is_held_out
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.nets.npt import NptSettings
+from mvai.nets.npt_files import TrainedNpt, save_npt
+from mvai.train.npt import NptTraining, Trained, shipped_form, train_part
+from mvai.train.npt_data import ordered_vertices, pose_bank
+from mvai.types import MvaiError
+
+Setting = Literal["shipped", "published"]
+
+PLANS: dict[Setting, tuple[tuple[float, NptTraining], ...]] = {
+    "shipped": (
+        (0.15, NptTraining("ordered", identities=32, poses=8)),
+        (0.35, NptTraining("identity")),
+        (0.5, NptTraining("pose")),
+    ),
+    # The publication's form, batch, rate and data; only the points of a mesh are a sample.
+    "published": (
+        (1.0, NptTraining("whole", identities=8, poses=1, points=1024, verts=1024,
+                          seen_share=1.0, learning_rate=5e-5)),
+    ),
+}  # fmt: skip
+"""Shares of the time and settings of every part."""
+
+
+def training_clips(data: Path, body: LinearBody, cache: Path) -> list[PoseClip]:
+    """The motion capture below a folder without the test people.
+
+    Raises:
+        MvaiError: there is none.
+    """
+    clips = [c for c in poses_in_folder(data, body, cache) if not is_held_out(c.name)]
+    if not clips:
+        raise MvaiError(f"{data}: there are no clips to train on, only those of test people.")
+    return clips
+
+
+def train_npt(
+    data: Path,
+    out: Path,
+    setting: Setting = "shipped",
+    minutes: float = 75.0,
+    device: str = "cpu",
+    report: Callable[[float], None] = lambda share: None,
+) -> TrainedNpt:
+    """Train on the BVH clips below `data` for so many minutes and write the weights to `out`.
+
+    Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there. On a GPU
+    each part takes the same steps faster.
+
+    Raises:
+        MvaiError: there are no clips to train on.
+    """
+    body = anny_body()
+    work = out.with_name(out.name + ".work")
+    bank = pose_bank(body, training_clips(data, body, work / "clips"))
+    form = shipped_form(body) if setting == "shipped" else NptSettings()
+    done = 0.0
+    for share, part in PLANS[setting]:
+        s = replace(part, minutes=minutes * share, device=device)
+        start = done
+        train_part(
+            body, bank, work, form, s, lambda x, a=start, w=share: report(a + w * min(x, 1.0))
+        )
+        done += share
+    trained = assembled(work, body, form, [s for _, s in PLANS[setting]])
+    save_npt(trained, out)
+    return trained
+
+
+def assembled(
+    work: Path, body: LinearBody, form: NptSettings, parts: list[NptTraining]
+) -> TrainedNpt:
+    """The running means of all parts as one network.
+
+    Raises:
+        MvaiError: a part has no checkpoint.
+    """
+    whole = Trained(form, len(ordered_vertices(body)))
+    record = {}
+    for s in parts:
+        path = work / f"{s.part}.pt"
+        if not path.exists():
+            raise MvaiError(f"{path}: this part has not been trained; run `mvai train npt` again.")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        one = Trained(form, len(ordered_vertices(body)))
+        one.load_state_dict(state["mean"])
+        for mine, theirs in zip(whole.trained_in(s.part), one.trained_in(s.part), strict=True):
+            mine.load_state_dict(theirs.state_dict())
+        record[s.part] = _record(s, state)
+    vertices = torch.from_numpy(ordered_vertices(body)) if form.parents else None
+    card = {"parts": record, "torch": torch.__version__, "processor": platform.machine()}
+    return TrainedNpt(
+        whole.npt.eval().requires_grad_(False),
+        None if whole.ordered is None else whole.ordered.eval().requires_grad_(False),
+        vertices,
+        card,
+    )
+
+
+def _record(s: NptTraining, state: dict[str, object]) -> dict[str, object]:
+    settings = {k: v for k, v in asdict(s).items() if k != "minutes"}
+    minutes = round(float(str(state["spent_s"])) / 60, 1)
+    return {**settings, "steps": state["step"], "minutes": minutes}

@@ -1,0 +1,106 @@
+"""Neural pose transfer: every vertex of the character goes through the network.
+
+The publication's method (nets/npt.py), frame by frame; the character's surface is whatever the
+network makes of it. `npt_detail` keeps the character's own surface instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvai.body.anny import anny_body
+from mvai.nets.npt_files import TrainedNpt, load_npt
+from mvai.transfer.npt_identity import NptIdentity, identity_of
+from mvai.transfer.npt_place import path_of
+from mvai.transfer.npt_source import read_source
+from mvai.types import Animation, Character, MeshSequence
+
+VALUES = 2**23
+"""Numbers of a layer that are in memory at a time, which sets how many frames go together."""
+
+
+@dataclass(frozen=True)
+class NptTransfer:
+    """The network of the publication moves every vertex."""
+
+    known_order: bool = False
+    """Read a sequence in our body's topology by the order of its vertices, not by max pooling."""
+    scale_root: bool = True
+    """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
+    find_floor: bool = True
+    """Lift or lower the character so that it stands on y = 0 when the person stands."""
+
+
+@dataclass(frozen=True)
+class NptRegistration:
+    """A character that is ready to be driven."""
+
+    trained: TrainedNpt
+    identity: NptIdentity
+
+
+def register(
+    character: Character, detector: Any = None, config: NptTransfer | None = None
+) -> NptRegistration:
+    """Find out what the network needs to know of a character; no pictures are looked at.
+
+    Raises:
+        MvaiError: the character has no surface.
+    """
+    trained = load_npt()
+    return NptRegistration(trained, identity_of(trained, character))
+
+
+def drive(
+    registration: NptRegistration, sequence: MeshSequence, config: NptTransfer | None = None
+) -> Animation:
+    """Make the character do what the sequence does, in whatever topology it is.
+
+    Raises:
+        MvaiError: the sequence has positions that are not numbers, or no surface.
+    """
+    config = config or NptTransfer()
+    body, identity = anny_body(), registration.identity
+    source = read_source(registration.trained, body, sequence, config.known_order)
+    posed = posed_vertices(registration.trained, identity, source.R_local)
+    hips = identity.joints.positions[0].numpy()
+    turned = np.einsum("fij,fvj->fvi", source.R_world_root, (posed - hips) * identity.height)
+    turned = turned.astype(np.float32)
+    path = path_of(
+        body, identity, source, turned[..., 1].min(1).astype(np.float64), sequence.fps,
+        config.scale_root, config.find_floor,
+    )  # fmt: skip
+    return Animation(
+        character=identity.character,
+        fps=sequence.fps,
+        free_vertices=turned + path.root[:, None].astype(np.float32),
+        camera=path.camera(sequence.camera),
+    )
+
+
+def posed_vertices(
+    trained: TrainedNpt, identity: NptIdentity, R_local: Float[Tensor, "frames joints 3 3"]
+) -> Float[np.ndarray, "frames verts 3"]:
+    """All vertices in all poses, root at rest, in units of the identity's height."""
+    npt, x = trained.npt, identity.vertices
+    frames, verts = len(R_local), len(x)
+    out = np.empty((frames, verts, 3), np.float32)
+    with torch.no_grad():
+        maps = npt.maps(R_local, identity.joints)
+        codes = npt.code_of_maps(maps)
+        tile = max(1, VALUES // (npt.settings.widths[0] * min(frames, 8)))
+        for v in range(0, verts, tile):
+            some = x[v : v + tile]
+            known = npt.known(some, identity.whole)
+            for f in range(0, frames, 8):
+                with torch.autocast("cpu", torch.bfloat16):
+                    raw = npt.decoder(codes[f : f + 8], known)
+                blend = npt.blend(maps[f : f + 8], known)
+                out[f : f + 8, v : v + tile] = npt.placed(raw, some, blend).numpy()
+    return out

@@ -1,0 +1,67 @@
+"""Skin weights for a character from the network, smoothed over its surface."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix, diags
+
+from mvai.geometry.surface import components, edges, weld
+from mvai.nets.npt_files import TrainedNpt
+from mvai.transfer.npt_identity import NptIdentity
+
+INFLUENCES = 6
+SMOOTHING_ROUNDS = 4
+SMALL_PIECE = 0.06
+"""Loose pieces up to this size, as a share of the height, move rigidly (buttons, eyes, buckles)."""
+CHUNK = 16_384
+
+
+def network_weights(
+    trained: TrainedNpt, identity: NptIdentity
+) -> tuple[Int[np.ndarray, "verts influences"], Float[np.ndarray, "verts influences"]]:
+    """Joint indices and weights of every vertex.
+
+    Vertices at the same place get the same weights, so that seams stay closed.
+    """
+    mesh = identity.character.mesh
+    first, welded = weld(mesh.vertices, 1e-5 * identity.height)
+    faces = welded[mesh.faces]
+    W = []
+    with torch.no_grad():
+        for i in range(0, len(first), CHUNK):
+            x = identity.vertices[first[i : i + CHUNK]]
+            W.append(trained.npt.weights(trained.npt.known(x, identity.whole)).numpy())
+    W = _smoothed(np.concatenate(W), faces)
+    W = _rigid_pieces(W, mesh.vertices[first], faces, SMALL_PIECE * identity.height)
+    indices = np.argsort(-W, axis=1)[:, :INFLUENCES]
+    w = np.take_along_axis(W, indices, 1)
+    w = w / w.sum(1, keepdims=True)
+    return indices[welded].astype(np.int32), w[welded].astype(np.float32)
+
+
+def _smoothed(W: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """A few rounds of averaging over neighbours."""
+    e, n = edges(faces), len(W)
+    A = csr_matrix((np.ones(2 * len(e)), (e.ravel(), e[:, ::-1].ravel())), shape=(n, n))
+    degree = np.asarray(A.sum(1)).ravel()
+    mean = diags(1 / np.maximum(degree, 1)) @ A
+    for _ in range(SMOOTHING_ROUNDS):
+        W = np.where((degree > 0)[:, None], 0.5 * W + 0.5 * (mean @ W), W)
+    return W
+
+
+def _rigid_pieces(
+    W: np.ndarray, vertices: np.ndarray, faces: np.ndarray, size: float
+) -> np.ndarray:
+    """One weight vector for each small loose piece."""
+    piece = components(len(vertices), faces)
+    count = piece.max() + 1
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    np.minimum.at(low, piece, vertices)
+    np.maximum.at(high, piece, vertices)
+    small = np.linalg.norm(high - low, axis=1) < size
+    n = np.bincount(piece, minlength=count)
+    mean = csr_matrix((1 / n[piece], (piece, np.arange(len(W)))), shape=(count, len(W))) @ W
+    return np.where(small[piece][:, None], mean[piece], W)

@@ -1,0 +1,67 @@
+"""A character as neural pose transfer sees it: in units of its height, about its box's centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvai.body.model import LinearBody
+from mvai.geometry.surface import sample_surface
+from mvai.nets.npt_files import TrainedNpt
+from mvai.nets.npt_skeleton import IdentityJoints
+from mvai.types import Character, MvaiError
+
+SAMPLES = 2048
+"""Points spread evenly over the identity's surface, from which it is known as a whole."""
+
+
+@dataclass(frozen=True)
+class NptIdentity:
+    """A character that is ready for the network."""
+
+    character: Character
+    centre: Float[np.ndarray, "3"]
+    """Middle of the bounding box (metres)."""
+    height: float
+    """Metres."""
+    vertices: Float[Tensor, "verts 3"]
+    """In units of the height, about the centre; likewise all below."""
+    whole: Float[Tensor, " features"] | None
+    """The identity's code."""
+    joints: IdentityJoints
+
+    def metres(self, x: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Back to the character's own frame."""
+        return x * self.height + self.centre
+
+
+def identity_of(trained: TrainedNpt, character: Character) -> NptIdentity:
+    """What the network knows of a character.
+
+    Raises:
+        MvaiError: it has no surface.
+    """
+    mesh = character.mesh
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    height, centre = float(high[1] - low[1]), (low + high).astype(np.float64) / 2
+    if not height > 0 or not len(mesh.faces):
+        raise MvaiError(f"{character.name}: it has no surface to pose; give a mesh with faces.")
+    samples, _ = sample_surface(mesh.vertices.astype(np.float64), mesh.faces, SAMPLES)
+    unit = lambda x: torch.from_numpy(((x - centre) / height).astype(np.float32))  # noqa: E731
+    with torch.no_grad():
+        whole = trained.npt.identity_code(unit(samples))
+        joints = trained.npt.joint_finder(unit(samples))
+    return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints)
+
+
+def leg_length(body: LinearBody, positions: Float[np.ndarray, "joints 3"]) -> float:
+    """Mean length from hip over knee to ankle."""
+    total = 0.0
+    for side in ("Left", "Right"):
+        chain = positions[[body.joint(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
+        total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
+    return total / 2

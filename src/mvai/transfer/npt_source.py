@@ -1,0 +1,228 @@
+"""What neural pose transfer reads off a moving mesh: joint rotations, and the body's path.
+
+The network sees bodies in the frame of their root. For a mesh in the body's own topology that frame
+is fitted to the vertices of the hips. For any other mesh it is searched: the encoder says of every
+point where on the body at rest it belongs and how the joints turn, so the mean body can be laid
+over the points, and the turn that is left between the two corrects the frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.spatial import KDTree
+from torch import Tensor
+
+from mvai.body.model import LinearBody
+from mvai.geometry.rigid import nearest_rotations, similarity
+from mvai.geometry.rotations import matrix_from_axis_angle
+from mvai.geometry.surface import face_areas_normals
+from mvai.nets.npt_files import TrainedNpt
+from mvai.nets.npt_parts import RoundsEncoder
+from mvai.nets.npt_skeleton import kinematics, rotations_from
+from mvai.types import MeshSequence, MvaiError
+
+POINTS = 1024
+"""Points of a pose mesh that the encoder sees."""
+HIPS_SHARE = 0.95
+"""Least weight of the root joint in the vertices that its frame is fitted to."""
+SHAPE_FRAMES = 12
+YAWS = 8
+"""Headings tried for a mesh in no known topology."""
+SEARCH_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class SourcePoses:
+    """A movement as the network reads it."""
+
+    R_local: Float[Tensor, "frames joints 3 3"]
+    """Local rotations; the root's is the identity."""
+    R_world_root: Float[np.ndarray, "frames 3 3"]
+    root: Float[np.ndarray, "frames 3"]
+    """World position of the root joint (metres)."""
+    scale: float
+    """Size of the body, mean body = 1."""
+    lowest: Float[np.ndarray, " frames"]
+    """Height of its lowest vertex (metres)."""
+
+
+def read_source(
+    trained: TrainedNpt, body: LinearBody, sequence: MeshSequence, known_order: bool
+) -> SourcePoses:
+    """Read a mesh sequence.
+
+    Args:
+        trained: the network.
+        body: the body it was trained on.
+        sequence: any moving mesh.
+        known_order: where the sequence is in the body's topology, read the rotations off its
+            vertices in their order instead of by max pooling.
+
+    Raises:
+        MvaiError: positions are not numbers, or there is no surface.
+    """
+    V = np.asarray(sequence.vertices, np.float32)
+    if not np.isfinite(V).all():
+        raise MvaiError("The mesh sequence has positions that are not numbers; make it again.")
+    ours = sequence.topology == body.topology and V.shape[1] == len(body.template)
+    lowest = V[..., 1].min(1).astype(np.float64)
+    ids = area_sample(V[0], sequence.faces, POINTS)
+    if not ours:
+        R_local, R_root, root, scale = _searched(trained, body, V[:, ids])
+        return SourcePoses(R_local, R_root, root, scale, lowest)
+    assert trained.ordered is not None and trained.ordered_vertices is not None
+    chosen = trained.ordered_vertices.numpy()
+    seen = V[:, chosen if known_order else ids].astype(np.float64)
+    target = V[:, chosen].astype(np.float64)
+    target = target - target.mean(1, keepdims=True)
+    R_root = root_rotations(body, V)
+    with torch.no_grad():
+        x = torch.from_numpy(_in_frame(seen, R_root))
+        R_local = (
+            rotations_from(trained.ordered(x)) if known_order else trained.npt.pose_rotations(x)
+        )
+    R_local[:, 0] = torch.eye(3)
+    posed = posed_mean(body, R_local, chosen).astype(np.float64)
+    posed = posed - posed.mean(1, keepdims=True)
+    # The hips' own shape hides a few degrees of their turn; the whole body shows it.
+    R_root = nearest_rotations(np.einsum("fvi,fvj->fij", target, posed))
+    scale = float(np.median(np.sqrt((target**2).sum((1, 2)) / (posed**2).sum((1, 2)))))
+    root = body.regress((body.joints[0],), V)[:, 0].astype(np.float64)
+    return SourcePoses(R_local, R_root, root, scale, lowest)
+
+
+def area_sample(
+    vertices: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"], count: int
+) -> Int[np.ndarray, " points"]:
+    """Vertices drawn in proportion to the area around them; a vertex may come up repeatedly.
+
+    Raises:
+        MvaiError: the surface has no area.
+    """
+    areas, _ = face_areas_normals(vertices.astype(np.float64), faces)
+    share = np.bincount(faces.ravel(), np.repeat(areas, 3), len(vertices))
+    if not share.sum() > 0:
+        raise MvaiError("The mesh sequence has no surface (all faces are without area).")
+    steps = (np.arange(count) + 0.5) / count * share.sum()
+    # Vertices in spatial order, so that equal steps in area spread over the body.
+    order = np.lexsort(np.floor(vertices / (0.05 * np.ptp(vertices[:, 1]))).T)
+    return order[np.minimum(np.searchsorted(np.cumsum(share[order]), steps), len(order) - 1)]
+
+
+def posed_mean(
+    body: LinearBody, R_local: Float[Tensor, "frames joints 3 3"], ids: Int[np.ndarray, " some"]
+) -> Float[np.ndarray, "frames some 3"]:
+    """Vertices of the mean body under local rotations, its root at rest (metres)."""
+    joints = body.joint_template
+    offsets = joints - joints[[max(p, 0) for p in body.parents]]
+    offsets = torch.cat([joints[:1], offsets[1:]])
+    R, t = kinematics(body.parents, R_local, offsets)
+    t = t - (R @ joints[..., None])[..., 0]
+    A = torch.cat([R, t[..., None]], -1).flatten(-2)
+    M = (body.dense_weights[ids] @ A).unflatten(-1, (3, 4))
+    return ((M[..., :3] @ body.template[ids][..., None])[..., 0] + M[..., 3]).numpy()
+
+
+def root_rotations(
+    body: LinearBody, V: Float[np.ndarray, "frames verts 3"]
+) -> Float[np.ndarray, "frames 3 3"]:
+    """World rotation of the root joint from the vertices that follow it alone.
+
+    The rest shape of the hips is fitted along with the rotations, on some frames: alternating
+    least squares, a few rounds.
+    """
+    own = (body.weights * (body.weight_indices == 0)).sum(1)
+    ids = np.flatnonzero(own > min(HIPS_SHARE, np.sort(own)[-16]))
+    D = body.directions[:, ids].numpy().astype(np.float64)
+    D = D - D.mean(1, keepdims=True)
+    mean = body.template[ids].numpy().astype(np.float64)
+    mean = mean - mean.mean(0)
+    X = V[:, ids].astype(np.float64)
+    X = X - X.mean(1, keepdims=True)
+    some = np.unique(np.linspace(0, len(X) - 1, min(len(X), SHAPE_FRAMES)).round().astype(int))
+    rest = mean
+    flat = D.reshape(len(D), -1).T
+    # A ridge worth a millimetre a vertex for a shape of one standard deviation.
+    normal = flat.T @ flat + 1e-6 * len(ids) * np.eye(len(D))
+    for _ in range(6):
+        R = nearest_rotations(np.einsum("fvi,vj->fij", X[some], rest))
+        back = np.einsum("fji,fvj->fvi", R, X[some]).mean(0)
+        shape = np.linalg.solve(normal, flat.T @ (back - mean).ravel())
+        rest = mean + np.einsum("b,bvd->vd", shape, D)
+    return nearest_rotations(np.einsum("fvi,vj->fij", X, rest))
+
+
+def _in_frame(V: np.ndarray, R: np.ndarray) -> np.ndarray:
+    """Points in the root's axes, about their mean."""
+    X = V - V.mean(1, keepdims=True)
+    return np.einsum("fji,fvj->fvi", R, X).astype(np.float32)
+
+
+def _searched(
+    trained: TrainedNpt, body: LinearBody, points: Float[np.ndarray, "frames points 3"]
+) -> tuple[Tensor, np.ndarray, np.ndarray, float]:
+    """Rotations, root frame, root position and size for points of no known order.
+
+    Every frame starts from several headings; the one whose mean body lies best on the points in
+    the end is taken.
+    """
+    assert isinstance(trained.npt.encoder, RoundsEncoder)
+    angle = torch.arange(YAWS) * (2 * torch.pi / YAWS)
+    starts = matrix_from_axis_angle(angle[:, None] * torch.tensor([0.0, 1.0, 0.0])).numpy()
+    tree = KDTree(body.template.numpy())
+    R_local, R_root, root, scale = [], [], [], []
+    for frame in points.astype(np.float64):
+        x = frame - frame.mean(0)
+        R = starts.copy()
+        if R_root:
+            R = np.concatenate([R, R_root[-1][None]])
+        local, posed, fits = _laid(trained, body, tree, R, x)
+        for _ in range(SEARCH_ROUNDS - 1):
+            local, posed, fits = _laid(trained, body, tree, np.stack([f[1] for f in fits]), x)
+        miss = [
+            np.median(np.linalg.norm(s * p @ Rk.T + t - x, axis=1))
+            for p, (s, Rk, t) in zip(posed, fits, strict=True)
+        ]
+        best = int(np.argmin(miss))
+        s, Rk, t = fits[best]
+        R_local.append(local[best])
+        R_root.append(Rk)
+        root.append(s * Rk @ body.joint_template[0].numpy() + t + frame.mean(0))
+        scale.append(s)
+    R_all = torch.stack(R_local)
+    R_all[:, 0] = torch.eye(3)
+    return R_all, np.stack(R_root), np.stack(root), float(np.median(scale))
+
+
+def _laid(
+    trained: TrainedNpt, body: LinearBody, tree: KDTree, R: np.ndarray, x: np.ndarray
+) -> tuple[Tensor, np.ndarray, list[tuple[float, np.ndarray, np.ndarray]]]:
+    """For every guess of the root's frame: rotations, the mean body in them, and how it fits."""
+    local, ids = _read_places(trained, tree, np.einsum("kji,vj->kvi", R, x))
+    posed = _posed_each(body, local, ids)
+    return local, posed, [similarity(p, x) for p in posed]
+
+
+def _read_places(
+    trained: TrainedNpt, tree: KDTree, x: Float[np.ndarray, "tries points 3"]
+) -> tuple[Tensor, Int[np.ndarray, "tries points"]]:
+    """Rotations, and for every point the template vertex it is taken to be."""
+    encoder = trained.npt.encoder
+    assert isinstance(encoder, RoundsEncoder)
+    with torch.no_grad():
+        code, place = encoder.with_places(torch.from_numpy(x.astype(np.float32)))
+        local = rotations_from(trained.npt.rotations(code))
+    local[:, 0] = torch.eye(3)
+    return local, np.asarray(tree.query(place.numpy())[1])
+
+
+def _posed_each(
+    body: LinearBody, R_local: Tensor, ids: Int[np.ndarray, "tries points"]
+) -> Float[np.ndarray, "tries points 3"]:
+    return np.stack(
+        [posed_mean(body, R[None], i)[0] for R, i in zip(R_local, ids, strict=True)]
+    ).astype(np.float64)

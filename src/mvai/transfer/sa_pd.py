@@ -1,0 +1,155 @@
+"""SA-PD, skeleton-based pose deformation: the animation baseline of mesh-based imitation.
+
+Skeletons are aligned bone by bone from the root, every bone gets its transformation in local
+coordinates, and linear blend skinning with Pinocchio's bone heat weights moves the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.geometry.rigid import transforms
+from mvai.transfer.rig_find_joints import ImageDetector, find_joints
+from mvai.transfer.rig_floor import camera_for, lowest_points, stand_on_floor
+from mvai.transfer.rig_register import fit_template
+from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
+from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
+from mvai.types import Animation, Character, MeshSequence, Skin
+
+
+@dataclass(frozen=True)
+class SaPdTransfer:
+    """Aligned skeletons, bone heat weights, linear blend skinning."""
+
+    visibility: bool = True
+    """Let a bone heat only what it sees through the inside of the body."""
+    scale_root: bool = True
+    """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
+    find_floor: bool = True
+    """Lift or lower the character so that it stands on y = 0 when the person stands."""
+
+
+@dataclass(frozen=True)
+class SaPdRegistration:
+    """A character that is ready to be driven."""
+
+    character: Character
+    skeleton: Skeleton
+    points: Float[np.ndarray, "points 3"]
+    """The character's skeleton at rest (metres)."""
+    skin: Skin
+    """One joint a bone, at the bone's head."""
+
+
+def register(
+    character: Character, detector: ImageDetector, config: SaPdTransfer | None = None
+) -> SaPdRegistration:
+    """Find the character's skeleton and bind its surface.
+
+    Its joints are those of the body fitted to it, read off with the body's regressor.
+
+    Raises:
+        MvaiError: no human body can be found in it.
+    """
+    body = anny_body()
+    fit = fit_template(body, find_joints(character, detector), character.mesh)
+    skeleton = body_skeleton(body)
+    points = body.regress(skeleton.names, fit.vertices[None])[0].astype(np.float64)
+    return bind(character, skeleton, points, config)
+
+
+def bind(
+    character: Character,
+    skeleton: Skeleton,
+    points: Float[np.ndarray, "points 3"],
+    config: SaPdTransfer | None = None,
+) -> SaPdRegistration:
+    """Bind a character's surface to a skeleton that is known."""
+    config = config or SaPdTransfer()
+    heads = points[[skeleton.parents[i] for i in skeleton.bones]]
+    mesh = character.mesh
+    W = bone_heat_weights(mesh.vertices, mesh.faces, heads, points[1:], config.visibility)
+    indices, weights = strongest(W)
+    skin = Skin(
+        joints=skeleton.bone_names(),
+        parents=skeleton.bone_parents(),
+        T_world_joint=transforms(np.tile(np.eye(3), (len(heads), 1, 1)), heads),
+        weight_indices=indices,
+        weights=weights,
+    )
+    return SaPdRegistration(character, skeleton, points, skin)
+
+
+def drive(
+    registration: SaPdRegistration, sequence: MeshSequence, config: SaPdTransfer | None = None
+) -> Animation:
+    """Make the character do what the sequence does.
+
+    Points of a sequence in the body's topology are read off with its regressor; those of any other
+    mesh by neural pose transfer's encoder.
+
+    Raises:
+        MvaiError: positions are not numbers, or there is no surface.
+    """
+    config = config or SaPdTransfer()
+    body, skeleton, rest = anny_body(), registration.skeleton, registration.points
+    pose = skeleton_points(body, skeleton, sequence)
+    posed = aligned(skeleton, pose, rest)
+    R = bone_rotations(skeleton, posed, rest)
+    heads = posed[:, [skeleton.parents[i] for i in skeleton.bones]]
+    theirs, own = _leg_length(skeleton, pose[0]), _leg_length(skeleton, rest)
+    scale = own / max(theirs, 1e-6) if config.scale_root else 1.0
+    root = scale * pose[:, 0]
+    t = heads - posed[:, :1] + root[:, None]
+    lift = np.zeros(len(t))
+    vertices = registration.character.mesh.vertices
+    if config.find_floor:
+        lowest = lowest_points(registration.skin, vertices, transforms(R, t))
+        source_lowest = sequence.vertices[..., 1].min(1).astype(np.float64)
+        lift = stand_on_floor(source_lowest, lowest, scale, sequence.fps)
+    t = t + lift[:, None, None] * [0, 1, 0]
+    camera = sequence.camera
+    if camera is not None:
+        camera = camera_for(camera, scale, np.array([0.0, np.median(lift), 0.0]))
+    return Animation(
+        character=registration.character,
+        fps=sequence.fps,
+        skin=registration.skin,
+        Ts_world_joint=transforms(R, t).astype(np.float32),
+        camera=camera,
+    )
+
+
+def skeleton_points(
+    body: LinearBody, skeleton: Skeleton, sequence: MeshSequence
+) -> Float[np.ndarray, "frames points 3"]:
+    """The skeleton of every frame of a sequence (metres, world).
+
+    Raises:
+        MvaiError: positions are not numbers, or there is no surface.
+    """
+    from mvai.nets.npt_files import load_npt
+    from mvai.transfer.npt_source import posed_mean, read_source
+
+    V = sequence.vertices
+    if sequence.topology == body.topology and V.shape[1] == len(body.template):
+        return body.regress(skeleton.names, V).astype(np.float64)
+    source = read_source(load_npt(), body, sequence, known_order=False)
+    mean = posed_mean(body, source.R_local, np.arange(len(body.template)))
+    points = body.regress(skeleton.names, mean).astype(np.float64)
+    points = source.scale * (points - points[:, :1])
+    return np.einsum("fij,fpj->fpi", source.R_world_root, points) + source.root[:, None]
+
+
+def _leg_length(skeleton: Skeleton, points: Float[np.ndarray, "points 3"]) -> float:
+    """Mean length from hip over knee to ankle."""
+    total = 0.0
+    for side in ("Left", "Right"):
+        chain = points[[skeleton.names.index(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
+        total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
+    return total / 2

@@ -1,0 +1,265 @@
+"""Neural pose transfer: the network against its naive twin, its invariances, its files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mvai.geometry.rotations import matrix_from_axis_angle
+from mvai.nets.npt import Npt, NptSettings
+from mvai.nets.npt_files import TrainedNpt, load_npt, load_original, save_npt
+from mvai.nets.npt_parts import OrderedEncoder
+from mvai.nets.npt_skeleton import IdentityJoints, joint_maps, kinematics
+from mvai.types import MvaiError
+
+SMALL = NptSettings(code=48, widths=(51, 25, 12))
+BEYOND = NptSettings(
+    code=32, widths=(24, 16, 8), encoder="rounds", encoder_width=16, identity="features",
+    features=8, normalise=False, output="blended", parents=(-1, 0, 1, 0), arms=(1, 3),
+)  # fmt: skip
+FORMS = pytest.mark.parametrize("form", [SMALL, BEYOND], ids=["published", "beyond"])
+
+
+class NaiveSpadain(nn.Module):
+    """As published: 1x1 convolutions on (batch, channels, vertices)."""
+
+    def __init__(self, planes: int, norm: bool) -> None:
+        super().__init__()
+        self.conv_weight = nn.Conv1d(3, planes, 1)
+        self.conv_bias = nn.Conv1d(3, planes, 1)
+        self.norm = nn.InstanceNorm1d(planes) if norm else nn.Identity()
+
+    def forward(self, x: Tensor, identity: Tensor) -> Tensor:
+        return self.conv_weight(identity) * self.norm(x) + self.conv_bias(identity)
+
+
+class NaiveBlock(nn.Module):
+    def __init__(self, planes: int, norm: bool) -> None:
+        super().__init__()
+        self.spadain1, self.conv1 = NaiveSpadain(planes, norm), nn.Conv1d(planes, planes, 1)
+        self.spadain2, self.conv2 = NaiveSpadain(planes, norm), nn.Conv1d(planes, planes, 1)
+        self.spadain_res, self.conv_res = NaiveSpadain(planes, norm), nn.Conv1d(planes, planes, 1)
+
+    def forward(self, x: Tensor, identity: Tensor) -> Tensor:
+        y = self.conv1(self.spadain1(x, identity).relu())
+        y = self.conv2(self.spadain2(y, identity).relu())
+        return y + self.conv_res(self.spadain_res(x, identity).relu())
+
+
+class NaiveEncoder(nn.Module):
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv1d(3, 64, 1), nn.Conv1d(64, 128, 1)
+        self.conv3 = nn.Conv1d(128, code, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.conv1, self.conv2, self.conv3):
+            x = nn.functional.instance_norm(layer(x)).relu()
+        return x.amax(2)
+
+
+class NaiveDecoder(nn.Module):
+    def __init__(self, planes: tuple[int, int, int]) -> None:
+        super().__init__()
+        a, b, c = planes
+        self.conv1, self.spadain_block1 = nn.Conv1d(a, a, 1), NaiveBlock(a, norm=False)
+        self.conv2, self.spadain_block2 = nn.Conv1d(a, b, 1), NaiveBlock(b, norm=True)
+        self.conv3, self.spadain_block3 = nn.Conv1d(b, c, 1), NaiveBlock(c, norm=True)
+        self.conv4 = nn.Conv1d(c, 3, 1)
+
+    def forward(self, x: Tensor, identity: Tensor) -> Tensor:
+        x = self.spadain_block1(self.conv1(x), identity)
+        x = self.spadain_block2(self.conv2(x), identity)
+        x = self.spadain_block3(self.conv3(x), identity)
+        return 2 * self.conv4(x).tanh()
+
+
+class NaiveNpt(nn.Module):
+    """The network as its authors lay it out: the code is repeated for every vertex."""
+
+    def __init__(self, form: NptSettings) -> None:
+        super().__init__()
+        self.encoder, self.decoder = NaiveEncoder(form.code), NaiveDecoder(form.widths)
+
+    def forward(self, pose: Tensor, identity: Tensor) -> Tensor:
+        code = self.encoder(pose.mT)[..., None].expand(-1, -1, identity.shape[1])
+        return self.decoder(torch.cat([code, identity.mT], 1), identity.mT).mT
+
+
+def twins(form: NptSettings, seed: int = 0) -> tuple[NaiveNpt, Npt]:
+    torch.manual_seed(seed)
+    naive, ours = NaiveNpt(form).eval(), Npt(form).eval()
+    ours.load_state_dict({k: v.squeeze(-1) for k, v in naive.state_dict().items()}, strict=True)
+    return naive, ours
+
+
+def some(*shape: int, seed: int = 0) -> Tensor:
+    return 0.4 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@given(st.integers(1, 3), st.integers(8, 70), st.integers(8, 70))
+@settings(max_examples=15, deadline=None)
+def test_equals_the_naive_twin(meshes: int, points: int, verts: int) -> None:
+    naive, ours = twins(SMALL)
+    pose, identity = some(meshes, points, 3), some(meshes, verts, 3, seed=1)
+    assert torch.allclose(ours(pose, identity), naive(pose, identity), atol=1e-4)
+
+
+def test_the_published_sizes() -> None:
+    form = NptSettings()
+    naive, ours = twins(form)
+    pose, identity = some(1, 300, 3), some(1, 200, 3, seed=1)
+    assert (ours(pose, identity) - naive(pose, identity)).abs().max() < 1e-4
+
+
+@FORMS
+@pytest.mark.parametrize("tile", [7, 64, 1000])
+def test_tiles_change_nothing(form: NptSettings, tile: int) -> None:
+    torch.manual_seed(0)
+    npt = Npt(form).eval()
+    pose, identity = some(100, 3), some(333, 3, seed=1)
+    whole, code = npt.identity_code(identity), npt.encode(pose)
+    if form.parents:
+        code = npt.maps(npt.pose_rotations(pose), npt.joint_finder(identity))
+    tiled = npt.pose_mesh(code, identity, whole, tile)
+    assert torch.allclose(tiled, npt(pose, identity), atol=1e-5)
+
+
+@FORMS
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_order_and_place_of_the_pose_mesh_do_not_matter(form: NptSettings, seed: int) -> None:
+    torch.manual_seed(0)
+    npt = Npt(form).eval()
+    g = torch.Generator().manual_seed(seed)
+    pose = some(60, 3, seed=seed)
+    # Instance normalisation adds 1e-5 to variances, so scale cancels only nearly.
+    scale = 1.0 if form is SMALL else 1.7
+    moved = scale * pose[torch.randperm(60, generator=g)] + torch.randn(3, generator=g)
+    assert torch.allclose(npt.encode(moved), npt.encode(pose), atol=1e-3)
+
+
+@FORMS
+def test_vertices_keep_their_order(form: NptSettings) -> None:
+    torch.manual_seed(0)
+    npt = Npt(form).eval()
+    pose, identity = some(60, 3), some(80, 3, seed=1)
+    order = torch.randperm(80)
+    assert torch.allclose(npt(pose, identity[order]), npt(pose, identity)[order], atol=1e-5)
+
+
+@FORMS
+def test_the_pose_reaches_the_output(form: NptSettings) -> None:
+    """With instance normalisation in the first block it would not: the code is subtracted."""
+    torch.manual_seed(0)
+    npt = Npt(form).eval()
+    for layer in npt.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+    identity = some(80, 3, seed=1)
+    change = (npt(some(60, 3), identity) - npt(some(60, 3, seed=2), identity)).abs().max()
+    assert change > 1e-2
+    if form is SMALL:
+        block = npt.decoder.spadain_block1
+        for layer in (block.spadain1, block.spadain2, block.spadain_res):
+            layer.normalise = True
+        gone = (npt(some(60, 3), identity) - npt(some(60, 3, seed=2), identity)).abs().max()
+        assert gone < change / 10
+
+
+def test_one_identity_takes_many_poses() -> None:
+    torch.manual_seed(0)
+    npt = Npt(BEYOND).eval()
+    poses, identity = some(4, 60, 3), some(80, 3, seed=1)
+    together = npt(poses, identity[None])
+    for pose, out in zip(poses, together, strict=True):
+        assert torch.allclose(npt(pose, identity), out, atol=1e-5)
+
+
+def test_original_checkpoint_loads(tmp_path: Path) -> None:
+    naive, ours = twins(SMALL)
+    for name, prefix in (("plain.model", ""), ("parallel.model", "module.")):
+        torch.save({prefix + k: v for k, v in naive.state_dict().items()}, tmp_path / name)
+        loaded = load_original(tmp_path / name)
+        assert loaded.settings == SMALL
+        pose, identity = some(50, 3), some(40, 3, seed=1)
+        assert torch.equal(loaded(pose, identity), ours(pose, identity))
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "noise.model").write_bytes(b"noise")
+    torch.save({"encoder.conv1.weight": torch.zeros(64, 3, 1)}, tmp_path / "few.model")
+    for name in ("noise.model", "few.model", "missing.model"):
+        with pytest.raises(MvaiError, match=name):
+            load_original(tmp_path / name)
+
+
+def test_weights_survive_the_disk(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ordered, vertices = OrderedEncoder(9, 6 * 4), torch.arange(9)
+    trained = TrainedNpt(Npt(BEYOND), ordered, vertices, {"steps": 3})
+    save_npt(trained, tmp_path / "npt.safetensors")
+    back = load_npt(tmp_path / "npt.safetensors")
+    assert back.npt.settings == BEYOND
+    assert back.card == {"steps": 3}
+    pose, identity = some(50, 3), some(40, 3, seed=1)
+    assert torch.allclose(back.npt(pose, identity), trained.npt(pose, identity), atol=2e-2)
+    assert back.ordered is not None
+    assert torch.allclose(back.ordered(some(9, 3)), ordered(some(9, 3)), atol=1e-2)
+    (tmp_path / "npt.safetensors").write_bytes(b"noise")
+    with pytest.raises(MvaiError, match="not weights"):
+        load_npt(tmp_path / "npt.safetensors")
+
+
+def test_faster_than_the_original_layout() -> None:
+    """A loose bound on processor time; docs/npt.md has the measurement at full width."""
+    form = NptSettings(code=512, widths=(515, 257, 128))
+    naive, ours = twins(form)
+    pose, identity = some(1, 500, 3), some(1, 2500, 3, seed=1)
+
+    def seconds(run: nn.Module, dtype: torch.dtype) -> float:
+        best = float("inf")
+        for _ in range(3):
+            start = time.process_time()
+            run.to(dtype)(pose.to(dtype), identity.to(dtype))
+            best = min(best, time.process_time() - start)
+        return best
+
+    slow = seconds(naive, torch.float32)
+    assert seconds(ours, torch.float32) < 1.2 * slow
+
+
+def test_joint_maps_against_the_body_model() -> None:
+    """On a small body the maps are those of plain forward kinematics, arms raised or not."""
+    parents, arms = (-1, 0, 1, 0), (1, 3)
+    g = torch.Generator().manual_seed(0)
+    rest, x = torch.randn(4, 3, generator=g), torch.randn(5, 3, generator=g)
+    R_pose = matrix_from_axis_angle(torch.randn(4, 3, generator=g))
+    R_pose[0] = torch.eye(3)
+    vector = torch.zeros(4, 3)
+    vector[1, 2], vector[3, 2] = 0.5, -0.3
+    offsets = torch.cat([rest[:1], rest[1:] - rest[list(parents[1:])]])
+
+    def skin(R_local: Tensor, points: Tensor, joint: int) -> Tensor:
+        R, t = kinematics(parents, R_local, offsets)
+        return (points - rest[joint]) @ R[joint].T + t[joint]
+
+    _, given = kinematics(parents, matrix_from_axis_angle(vector), offsets)
+    maps = joint_maps(parents, arms, R_pose, IdentityJoints(given, torch.tensor([0.5, 0.3])))
+    for joint in range(4):
+        as_given = skin(matrix_from_axis_angle(vector), x, joint)
+        moved = as_given @ maps[joint, :, :3].T + maps[joint, :, 3]
+        assert torch.allclose(moved, skin(R_pose, x, joint), atol=1e-5)
