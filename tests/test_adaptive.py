@@ -384,3 +384,27 @@ def test_weights_are_named_when_they_are_missing(tmp_path: Path):
     for smoother in (Adaptive, SmoothNetSmoother):
         with pytest.raises(MvaiError, match=r"nowhere\.safetensors"):
             smoother(tmp_path / "nowhere.safetensors").smooth(tetrahedra(2, 20))
+
+
+@pytest.mark.parametrize("kind", ["mesh2mesh", "adaptive", "smoothnet"])
+def test_weights_from_a_benchmark(tmp_path: Path, monkeypatch, kind):
+    """What the command does, on made-up clips: the file it writes is one the smoother reads."""
+    from mvai.progress import Silent
+    from mvai.smooth import method
+    from mvai.train import smoother_weights
+
+    asked = []
+
+    def clips(benchmark: Path, backbone: str, pool: str) -> list:
+        asked.append((benchmark.name, backbone, pool))
+        return body_clips(4, len(asked))
+
+    monkeypatch.setattr(smoother_weights, "read_clips", clips)
+    recipe = dataclasses.replace(smoother_weights.RECIPES[kind], steps=4, batch=2)
+    monkeypatch.setitem(smoother_weights.RECIPES, kind, recipe)
+    out = tmp_path / "w.safetensors"
+    text = smoother_weights.train_weights(kind, Path("bench"), "smplify-x", out, Silent())
+    assert asked == [("bench", "smplify-x", "train"), ("bench", "smplify-x", "validation")]
+    assert text.startswith("4 clips; loss on 4 clips of other people")
+    assert method(kind)(out).smooth(tetrahedra(3, 40)).frames == 40
+    assert list(tmp_path.iterdir()) == [out]

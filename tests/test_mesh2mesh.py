@@ -156,6 +156,8 @@ def test_the_fast_twin_gives_the_same(edges, activation, kernel, residual):
     for threads in (1, 2):
         got = FoldedMesh2Mesh(network)(paths, threads).transpose(1, 2)
         assert float((got - want).abs().max()) < 1e-5 * max(scale, 1)
+    trained = network.training_forward(cuboid[None].expand(2, -1, -1, -1))[1].detach()
+    assert float((trained - want).abs().max()) < 1e-5 * max(scale, 1)
 
 
 def test_the_fast_twin_can_work_in_rotated_axes():

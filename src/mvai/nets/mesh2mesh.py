@@ -125,6 +125,28 @@ class Mesh2Mesh(nn.Module):
         x = x.squeeze(1)
         return cuboid + x if self.settings.residual else x
 
+    def training_forward(
+        self, cuboid: Float[Tensor, "batch frames verts 3"]
+    ) -> Float[Tensor, "batch frames verts 3"]:
+        """The same by folded layers, with gradients; on a CPU it takes two thirds of the time."""
+        if self.settings.kernel[1] != 1:
+            return self(cuboid)
+        batch, frames, verts, _ = cuboid.shape
+        x = start = cuboid.permute(3, 1, 0, 2).reshape(1, 3, frames, batch * verts)
+        mode = "replicate" if self.settings.edges == "replicate" else "constant"
+        reach = self.settings.padding[0]
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Conv3d)
+            matrix, bias = folded(layer)
+            kernel = matrix.unflatten(1, (self.settings.kernel[0], -1)).transpose(1, 2)
+            longer = nn.functional.pad(x, (0, 0, reach, reach), mode=mode)
+            x = nn.functional.conv2d(longer, kernel[..., None].contiguous(), bias[:, 0])
+            if i + 1 < len(self.layers):
+                x = self.activation(x)
+        if self.settings.residual:
+            x = x + start
+        return x.reshape(3, frames, batch, verts).permute(2, 1, 3, 0)
+
     def convolved(self, layer: nn.Module, x: Tensor) -> Tensor:
         """One layer. Replicated edges are frames; beyond x and z the padding is always zero."""
         if self.settings.edges == "zero":

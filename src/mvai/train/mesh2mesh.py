@@ -41,7 +41,8 @@ def train_mesh2mesh(
     thin = thinned([*clips, *validation], vertex_reach(settings))
 
     def forward(batch: SmoothingBatch) -> torch.Tensor:
-        return torch.einsum("jv,bfvd->bfjd", batch.regressor, network(batch.vertices))
+        smooth = network.training_forward(batch.vertices)
+        return torch.einsum("jv,bfvd->bfjd", batch.regressor, smooth)
 
     history = train_smoother(
         network, forward, thin[: len(clips)], thin[len(clips) :], recipe, checkpoint, progress

@@ -205,6 +205,6 @@ def _fitted(
     relative = (vertices - target[:, None]).transpose(0, 2, 1).reshape(-1, kept)
     # The joint is then at 0, and the ridge keeps the weights alike where the examples do not say.
     gram = relative.T @ relative
-    gram[np.diag_indices(kept)] += 1e-3 * np.trace(gram) / kept
+    gram[np.diag_indices(kept)] += 1e-3 * np.trace(gram) / kept + 1e-9
     weights = np.linalg.solve(gram, np.ones(kept))
     return (weights / weights.sum()).astype(np.float32)
