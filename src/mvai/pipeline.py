@@ -24,6 +24,7 @@ import mvai.transfer
 from mvai.detect import Detector
 from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
 from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, stage_key
+from mvai.io.plugins import with_installed
 from mvai.io.video import Video
 from mvai.progress import Stopwatch
 from mvai.reconstruct import Reconstructor
@@ -31,12 +32,12 @@ from mvai.smooth import Smoother
 from mvai.types import Character, Keypoints, MvaiError
 
 STAGES = {
-    "detect": mvai.detect.METHODS,
-    "reconstruct": mvai.reconstruct.METHODS,
-    "smooth": mvai.smooth.METHODS,
-    "transfer": mvai.transfer.METHODS,
+    "detect": with_installed("detect", mvai.detect.METHODS),
+    "reconstruct": with_installed("reconstruct", mvai.reconstruct.METHODS),
+    "smooth": with_installed("smooth", mvai.smooth.METHODS),
+    "transfer": with_installed("transfer", mvai.transfer.METHODS),
 }
-"""Methods of every stage, in the order of the stages."""
+"""Methods of every stage, in the order of the stages, with those of other installed packages."""
 DEFAULTS = {
     "detect": "mediapipe",
     "reconstruct": "smplify-x",
@@ -66,7 +67,29 @@ def method_class(stage: str, name: str) -> type:
     if name not in methods:
         raise MvaiError(f"{name}: no such method to {stage}; choose one of {', '.join(methods)}.")
     module, cls = methods[name].split(":")
-    return getattr(import_module(module), cls)
+    try:
+        return getattr(import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        if module.startswith("mvai."):
+            raise
+        raise MvaiError(
+            f"{name}: this method to {stage} of another package ({methods[name]}) cannot be loaded "
+            f"({error}); install that package again or remove it."
+        ) from error
+
+
+def named(stage: str, choice: str) -> tuple[str, dict[str, Path]]:
+    """The method that a word on the command line means, and the settings that follow from it.
+
+    A file or folder in the place of a detector's name is the detector that reads it.
+    """
+    if stage == "detect" and choice not in STAGES[stage]:
+        path = Path(choice)
+        if path.is_dir():
+            return "openpose", {"folder": path}
+        if path.suffix.lower() in mvai.detect.BY_SUFFIX:
+            return mvai.detect.BY_SUFFIX[path.suffix.lower()], {"file": path}
+    return choice, {}
 
 
 def method_name(stage: str, config: Any) -> str:
@@ -83,9 +106,10 @@ def configured(stage: str, choice: Any) -> Any:
     """
     if not isinstance(choice, str):
         return choice
-    cls = method_class(stage, choice)
+    name, given = named(stage, choice)
+    cls = method_class(stage, name)
     try:
-        return cls()
+        return cls(**given)
     except TypeError as error:
         raise MvaiError(
             f"{choice}: this method to {stage} needs settings; `mvai methods` lists them."

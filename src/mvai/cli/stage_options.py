@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvai.pipeline import DEFAULTS, STAGES, method_class
+from mvai.pipeline import DEFAULTS, STAGES, method_class, named
+from mvai.types import MvaiError
 
 StageOptions = Mapping[str, Sequence[str]]
 """Arguments for each stage, without the stage's name."""
@@ -41,8 +42,10 @@ def config(stage: str, name: str, options: StageOptions) -> Any:
     """
     import tyro
 
+    name, given = named(stage, name)
     cls = method_class(stage, name)
-    return tyro.cli(cls, args=list(options.get(stage, ())), prog=f"{stage} {name}: ")
+    args = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+    return tyro.cli(cls, args=[*args, *options.get(stage, ())], prog=f"{stage} {name}: ")
 
 
 def describe() -> str:
@@ -55,7 +58,12 @@ def describe() -> str:
     for stage, methods in STAGES.items():
         lines.append(f"{stage}")
         for name in methods:
-            cls = method_class(stage, name)
+            try:
+                cls = method_class(stage, name)
+            except MvaiError as error:
+                # One broken package must not hide the other methods.
+                lines.append(f"  {error}")
+                continue
             default = " (default)" if DEFAULTS[stage] == name else ""
             lines.append(f"  {name}{default}: {(cls.__doc__ or '').strip().splitlines()[0]}")
             for field in dataclasses.fields(cls):

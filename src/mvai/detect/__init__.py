@@ -34,8 +34,14 @@ class Detector(Protocol):
 METHODS = {
     "mediapipe": "mvai.detect.mediapipe_holistic:MediapipeHolistic",
     "openpose": "mvai.detect.openpose:OpenPoseFiles",
+    "keypoint-json": "mvai.detect.keypoint_json:KeypointJson",
+    "mediapipe-task": "mvai.detect.mediapipe_task:MediapipeTask",
+    "onnx": "mvai.detect.simcc_onnx:SimccOnnx",
 }
 """Method name to the class that implements it."""
+
+BY_SUFFIX = {".task": "mediapipe-task", ".onnx": "onnx", ".json": "keypoint-json"}
+"""Method for a file that is named in a method's place; its path is the setting `file`."""
 
 
 def method(name: str) -> type:

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
-from mvai.detect.gaps import check_enough, fill_gaps
-from mvai.detect.left_right import undo_left_right_swaps
-from mvai.detect.track import Sighting, chosen, link
+from mvai.detect.several import Person, one_of
 from mvai.io.video import Video, natural_order
 from mvai.types import Keypoints, MvaiError
 from mvai.types.names import FACE_KEYPOINTS, LEFT_HAND_KEYPOINTS, RIGHT_HAND_KEYPOINTS
@@ -56,9 +53,6 @@ PARTS = (
     ("face_keypoints_2d", 70, slice(FIRST_INNER_FACE, FIRST_INNER_FACE + 51), FACE_KEYPOINTS),
 )
 """JSON field, its number of points, which of them are used, and their names."""
-
-Person = Float[np.ndarray, "points 3"]
-"""x_px, y_px, confidence of all points of `PARTS`; confidence 0 where unseen."""
 
 
 @dataclass(frozen=True)
@@ -127,31 +121,8 @@ def read_openpose(
             f"{folder}: the coordinates are not pixels; run OpenPose with --keypoint_scale 0."
         )
     body = BODIES[_model(everybody) if model == "auto" else model]
-    sightings = [
-        [s for i, p in enumerate(frame) if (s := _sighting(p, f, i)) is not None]
-        for f, frame in enumerate(people)
-    ]
-    track = chosen(link(sightings, fps), person, folder)
-    values = np.zeros((len(files), len(everybody[0]), 3))
-    present = np.zeros(len(files), bool)
-    for s in track:
-        values[s.frame], present[s.frame] = people[s.frame][s.index], True
-    all_names = (*body, *(n for *_, names_ in PARTS for n in names_))
-    used = (values[..., 2] > 0).any(axis=0)
-    # Hands and face that OpenPose was not asked for do not become points that nobody ever saw.
-    used[: len(body)] = True
-    xy_px = np.where(values[..., 2:] > 0, values[..., :2], np.nan)
-    keypoints = Keypoints(
-        names=tuple(n for n, u in zip(all_names, used, strict=True) if u),
-        xy_px=xy_px[:, used],
-        confidence=np.clip(values[:, used, 2], 0.0, 1.0),
-        fps=fps,
-        width=width,
-        height=height,
-    )
-    keypoints = fill_gaps(keypoints, present)
-    check_enough(keypoints, folder)
-    return undo_left_right_swaps(keypoints)
+    names = (*body, *(n for *_, names_ in PARTS for n in names_))
+    return one_of(people, names, len(body), fps, width, height, person, folder)
 
 
 def _read_file(path: Path) -> list[Person]:
@@ -192,13 +163,3 @@ def _model(people: list[Person]) -> Literal["BODY_25", "BODY_25B"]:
                 seen = p[:25][p[:25, 2] > 0.1, :2]
                 errors.append(off / max(np.ptp(seen, axis=0).max(), 1.0))
     return "BODY_25" if errors and np.median(errors) < 0.06 else "BODY_25B"
-
-
-def _sighting(person: Person, frame: int, index: int) -> Sighting | None:
-    """Box and completeness; None for a stray limb."""
-    body = person[:25]
-    seen = body[:, 2] > 0.1
-    if seen.sum() < 5:
-        return None
-    box = np.concatenate([body[seen, :2].min(axis=0), body[seen, :2].max(axis=0)])
-    return Sighting(frame, box, float(body[seen, 2].sum() / 25), index)
