@@ -6,15 +6,17 @@ number of sequences. `drive` needs no pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mvai.body.anny import anny_body
 from mvai.geometry.rigid import transforms
+from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_feet import contacts, lock_feet
-from mvai.transfer.rig_find_joints import ImageDetector, find_joints
+from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_floor import (
     camera_for,
     floor_height,
@@ -23,7 +25,6 @@ from mvai.transfer.rig_floor import (
     stand_on_floor,
 )
 from mvai.transfer.rig_own import own_rig
-from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
     body_legs,
@@ -36,13 +37,9 @@ from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
 from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_weights import transfer_weights
-from mvai.types import Animation, Character, MeshSequence, MvaiError, Skin
+from mvai.types import Animation, Character, MeshSequence, Skin
 
 ADULT_LEG_M = 0.8
-WORST_FIT = 0.04
-"""Largest median distance from the fitted body to the character, as a share of its height."""
-WORST_KEYPOINTS = 0.05
-"""Largest mean distance from the fitted body's key-points to those found, likewise."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,11 @@ class RigTransfer:
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
     lock_feet: bool = True
     """Hold planted feet still."""
+    in_place: bool = False
+    """Take out the path along the ground, as games want it; up and down stay."""
+    joints: Path | None = None
+    """File of the character's joints to correct by hand (.json); written, with a picture beside
+    it, where there is none yet."""
     body_model_path: Path | None = None
     """Folder of the SMPL family's model files, for sequences with their vertices."""
 
@@ -71,6 +73,10 @@ class Registration:
     """Mean distance between the fitted body and the key-points found on the character."""
     surface_error_m: float
     """Median distance between the fitted body and the character's surface."""
+    coverage: float = float("nan")
+    """Share of both surfaces that lies near the other, 0 to 1."""
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    """How sure the place of each key-point is, 0 to 1."""
 
 
 def register(
@@ -90,16 +96,8 @@ def register(
     if own is not None:
         skeleton, error = own
         return Registration(character, skeleton, error, float("nan"))
-    found = find_joints(character, detector)
-    mesh = character.mesh
-    fit = fit_template(body, found, mesh)
-    height = float(np.ptp(mesh.vertices[:, 1]))
-    if fit.keypoint_error_m > WORST_KEYPOINTS * height or fit.surface_error_m > WORST_FIT * height:
-        raise MvaiError(
-            f"{character.name}: a human body fits the character badly (joints are "
-            f"{100 * fit.keypoint_error_m:.0f} cm off at {height:.2f} m height); it must be "
-            "human-shaped, in A- or T-pose, facing +Z."
-        )
+    found = find_body(body, character, detector, config.joints)
+    fit, mesh = found.fit, character.mesh
     indices, weights = transfer_weights(body, fit.vertices, mesh)
     skin = Skin(
         joints=body.joints,
@@ -116,7 +114,14 @@ def register(
         legs=body_legs(body),
         root=0,
     )
-    return Registration(character, skeleton, fit.keypoint_error_m, fit.surface_error_m)
+    return Registration(
+        character,
+        skeleton,
+        fit.keypoint_error_m,
+        fit.surface_error_m,
+        fit.coverage,
+        dict(zip(found.joints.names, found.joints.confidence.tolist(), strict=True)),
+    )
 
 
 def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:
@@ -177,10 +182,13 @@ def drive(
         if not config.find_floor:
             soles = [np.zeros(len(t)) for _ in soles]
         R, t = lock_feet(skeleton, R, t, soles, planted, fps)
+    if config.in_place:
+        along = t[:, skeleton.root] * [1, 0, 1]
+        t = t - along[:, None]
     return Animation(
         character=registration.character,
         fps=fps,
         skin=skin,
         Ts_world_joint=transforms(R, t).astype(np.float32),
-        camera=camera_for(camera, path_scale, shift) if camera is not None else None,
+        camera=None if camera is None or config.in_place else camera_for(camera, path_scale, shift),
     )

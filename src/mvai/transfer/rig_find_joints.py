@@ -75,7 +75,6 @@ def find_joints(character: Character, detector: ImageDetector) -> FoundJoints:
     height = float(np.ptp(mesh.vertices[:, 1]))
     if asymmetry_about_x(_thinned(mesh.vertices)) < 0.01 * height:
         found = _symmetric(found)
-    _check(character.name, found, height)
     return found
 
 
@@ -128,12 +127,13 @@ def _symmetric(found: FoundJoints) -> FoundJoints:
     return FoundJoints(found.names, xyz, np.clip(total / 1.5, 0, 1))
 
 
-def _check(name: str, found: FoundJoints, height: float) -> None:
-    """Refuse what is not a body, before a template is bent to it."""
+def limb_fault(name: str, found: FoundJoints, height: float) -> str | None:
+    """A sentence about what cannot be a body, before a template is bent to it; None if all is
+    well."""
     at = dict(zip(found.names, found.xyz_m, strict=True))
-    missing = [n for n in BODY_NEEDED if not np.isfinite(at[n]).all()]
+    missing = [n for n in BODY_NEEDED if n not in at or not np.isfinite(at[n]).all()]
     if missing:
-        raise MvaiError(
+        return (
             f"{name}: the character's {missing[0].replace('_', ' ')} was not found"
             + (f" (nor {len(missing) - 1} other joints)" if len(missing) > 1 else "")
             + "; it must be human-shaped and face +Z, in A- or T-pose with its limbs in sight."
@@ -154,8 +154,9 @@ def _check(name: str, found: FoundJoints, height: float) -> None:
     }
     for limb, value in limbs.items():
         other = limbs[mirrored(limb)]
-        if not 0.05 * height < value < 0.45 * height or value > 2 * other:
-            raise MvaiError(
+        if not 0.03 * height < value < 0.45 * height or value > 2 * other:
+            return (
                 f"{name}: the character's {limb} would be {value:.2f} m of {height:.2f} m height, "
                 "so its body was not found rightly; put it in A- or T-pose, facing +Z."
             )
+    return None

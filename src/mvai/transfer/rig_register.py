@@ -31,6 +31,8 @@ POINT_TO_POINT = 0.1
 """Weight of the distance along the surface, next to the distance to its plane."""
 SURFACE_WEIGHT = 400.0
 """Of the whole surface, next to one sure key-point."""
+NEAR = 0.03
+"""Surfaces this near, as a share of the height, are taken to be one."""
 BIG_HEAD = 1.35
 """A head that must grow more than this to reach the crown is no human's."""
 OUTSIDE = 0.01
@@ -51,6 +53,8 @@ class FittedTemplate:
     """Weighted mean distance to the key-points that were found."""
     surface_error_m: float
     """Median distance from the template to the character's surface."""
+    coverage: float = float("nan")
+    """Share of both surfaces that lies near the other, 0 to 1."""
 
 
 @dataclass
@@ -124,13 +128,39 @@ def fit_template(
 
     R, t, _ = template.joint_transforms(pose)
     miss = np.linalg.norm(template.place(points, pose) - target, axis=-1)
+    vertices = template.place(template.vertices(), pose)
     return FittedTemplate(
-        vertices=template.place(template.vertices(), pose),
+        vertices=vertices,
         R_world_joint=R,
         t_world_joint=t,
         keypoint_error_m=float((weight * miss).sum() / weight.sum()),
         surface_error_m=surface_error,
+        coverage=_coverage(body, vertices, mesh, height) if to_surface else float("nan"),
     )
+
+
+def _coverage(
+    body: LinearBody, fitted: Float[np.ndarray, "verts 3"], mesh: Mesh, height: float
+) -> float:
+    """Mean share of either surface's samples that have the other near and facing alike.
+
+    What only one side of the character carries is left out: props are no part of a body.
+    """
+    samples, normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
+    mirrored, _ = KDTree(samples).query(samples * [-1, 1, 1])
+    both = mirrored < 0.02 * height
+    ids = template_samples(body)
+    own, own_normals = fitted[ids], vertex_normals(fitted, body.faces)[ids]
+    shares = []
+    for a, na, b, nb in (
+        (samples[both], normals[both], own, own_normals),
+        (own, own_normals, samples, normals),
+    ):
+        if len(a):
+            distance, near = KDTree(b).query(a, k=6)
+            alike = (na[:, None] * nb[near]).sum(-1) > 0.2
+            shares.append((alike & (distance < NEAR * height)).any(1).mean())
+    return float(np.mean(shares))
 
 
 class _KeypointTerm:

@@ -1,0 +1,149 @@
+"""Finds and fits the body in a character: by looking at it, by its shape, or as the user says.
+
+Detector and shape see different things: the one knows people and their clothes, the other is not
+disturbed by a missing face. Where the first fit leaves much of the surface uncovered, the other
+and mixtures of both are tried, and the one that covers most is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mvai.body.model import LinearBody
+from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
+from mvai.transfer.rig_geometry import joints_by_shape
+from mvai.transfer.rig_joints_file import read_joints, write_joints
+from mvai.transfer.rig_register import FittedTemplate, fit_template
+from mvai.types import Character, MvaiError
+
+SURE = 0.9
+"""Coverage from which a fit is taken without trying others."""
+UNSURE = 0.85
+"""Coverage below which a fit is refused."""
+LEGS = ("hip", "knee", "ankle", "heel", "foot_index")
+NEEDED_LIMBS = tuple(f"{s}_{p}" for s in ("left", "right") for p in ("shoulder", "hip"))
+MISS = 0.03
+"""A joint whose place in the fit is this share of the height away from where it was found is
+uncertain."""
+
+
+@dataclass(frozen=True)
+class FoundBody:
+    """A body in a character."""
+
+    fit: FittedTemplate
+    joints: FoundJoints
+    """Where the joints were found, with a confidence for each."""
+
+
+def find_body(
+    body: LinearBody, character: Character, detector: ImageDetector, file: Path | None = None
+) -> FoundBody:
+    """The template fitted to the character.
+
+    Args:
+        body: the template.
+        character: at rest.
+        detector: looks at pictures of it.
+        file: joints that the user has corrected; where there is none yet, those that were found
+            are written there, with a picture beside it.
+
+    Raises:
+        MvaiError: no body is found, or none that fits; the file cannot be read or written.
+    """
+    height = float(np.ptp(character.mesh.vertices[:, 1]))
+    if file is not None and file.exists():
+        given = read_joints(file)
+        fit = fit_template(body, given, character.mesh)
+        return FoundBody(fit, _with_confidence(body, fit, given, height))
+    fault, best = "", None
+    for found in _candidates(character, detector):
+        if isinstance(found, str):
+            fault = fault or found
+            continue
+        fit = fit_template(body, found, character.mesh)
+        if best is None or fit.coverage > best.fit.coverage:
+            best = FoundBody(fit, _with_confidence(body, fit, found, height))
+        if best.fit.coverage >= SURE:
+            break
+    if best is None:
+        raise MvaiError(fault)
+    if file is not None:
+        write_joints(file, character, best.joints)
+    if best.fit.coverage < UNSURE:
+        raise MvaiError(_unsure(character, best.fit.coverage, file))
+    return best
+
+
+def _unsure(character: Character, coverage: float, file: Path | None) -> str:
+    name = f"{character.name}_joints.json" if file is None else str(file)
+    how = (
+        f"run again with --transfer.joints {name} to get a picture of what was found and a file "
+        "to correct it in"
+        if file is None
+        else f"look at {file.with_suffix('.png')}, correct the joints in {name} and run again"
+    )
+    return (
+        f"{character.name}: a human body fits the character badly (only {100 * coverage:.0f} % of "
+        f"its surface); {how}."
+    )
+
+
+def _candidates(character: Character, detector: ImageDetector):
+    """Joints by the detector, by shape, and legs of the one with the rest of the other; or a
+    sentence that says what is wrong with them."""
+    mesh = character.mesh
+    height = float(np.ptp(mesh.vertices[:, 1]))
+    seen: FoundJoints | None = None
+    try:
+        seen = find_joints(character, detector)
+        yield limb_fault(character.name, seen, height) or seen
+    except MvaiError as error:
+        yield str(error)
+    shape = joints_by_shape(mesh)
+    known = set(shape.names)
+    if known.issuperset(NEEDED_LIMBS):
+        yield shape
+    if seen is None:
+        return
+    for from_shape in (True, False):
+        part = [i for i, n in enumerate(shape.names) if _is_leg(n) == from_shape]
+        rest = [i for i, n in enumerate(seen.names) if _is_leg(n) != from_shape]
+        if not part:
+            continue
+        mixed = _joined(_picked(seen, rest), _picked(shape, part))
+        if limb_fault(character.name, mixed, height) is None:
+            yield mixed
+
+
+def _is_leg(name: str) -> bool:
+    return name.split("_", 1)[-1].startswith(LEGS)
+
+
+def _picked(found: FoundJoints, which: list[int]) -> FoundJoints:
+    return FoundJoints(
+        tuple(found.names[i] for i in which), found.xyz_m[which], found.confidence[which]
+    )
+
+
+def _joined(a: FoundJoints, b: FoundJoints) -> FoundJoints:
+    return FoundJoints(
+        a.names + b.names,
+        np.concatenate([a.xyz_m, b.xyz_m]),
+        np.concatenate([a.confidence, b.confidence]),
+    )
+
+
+def _with_confidence(
+    body: LinearBody, fit: FittedTemplate, found: FoundJoints, height: float
+) -> FoundJoints:
+    """How sure the joints are falls with their distance to those of the fit, and with how little
+    of the surface the fit covers."""
+    at = body.regress(found.names, fit.vertices[None].astype(np.float32))[0] if found.names else []
+    miss = np.linalg.norm(np.asarray(at) - found.xyz_m, axis=1)
+    sure = np.exp(-((np.nan_to_num(miss, nan=1e3) / (MISS * height)) ** 2))
+    share = np.clip((fit.coverage - 0.5) / 0.45, 0, 1)
+    return replace(found, confidence=np.clip(found.confidence, 0, 1) * sure * share)
