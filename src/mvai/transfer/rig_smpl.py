@@ -6,6 +6,7 @@ pose, so each world rotation is preceded by what takes our rest to theirs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,7 @@ import numpy as np
 from mvai.body import body_model
 from mvai.body.model import LinearBody
 from mvai.body.retarget import rest_skeleton, swings
-from mvai.transfer.rig_retarget import body_legs, leg_length
-from mvai.transfer.rig_solve import solve_motion
-from mvai.transfer.rig_source import FEET, SourceMotion
+from mvai.transfer.rig_source import SourceMotion, body_motion
 from mvai.types import MeshSequence, MvaiError
 
 MODELS = {"smpl": ("smpl", "smplh"), "smplx": ("smplx",)}
@@ -49,7 +48,7 @@ def smpl_motion(body: LinearBody, sequence: MeshSequence, path: Path | None) -> 
         MvaiError: the model file is missing, or the sequence is not in its topology.
     """
     theirs = smpl_body_of(sequence.topology, path)
-    motion = solve_motion(theirs, sequence)
+    motion = body_motion(theirs, sequence)
     positions, _ = rest_skeleton(theirs)
     swing = swings(body, positions, {})
     R = np.empty((sequence.frames, len(body.joints), 3, 3))
@@ -61,11 +60,4 @@ def smpl_motion(body: LinearBody, sequence: MeshSequence, path: Path | None) -> 
             R[:, j] = motion.R_world_joint[:, theirs.joint(name)] @ bring
         else:
             R[:, j] = R[:, body.parents[j]]
-    feet = theirs.regress(FEET, sequence.vertices).astype(np.float64)
-    return SourceMotion(
-        R_world_joint=R,
-        root=motion.t_world_joint[:, 0],
-        leg_m=leg_length(motion.t_world_joint[0], body_legs(theirs)),
-        feet=(feet[:, :2].mean(1), feet[:, 2:].mean(1)),
-        lowest=sequence.vertices[..., 1].min(1).astype(np.float64),
-    )
+    return replace(motion, R_world_joint=R)
