@@ -21,7 +21,7 @@ from mvai.transfer.rig_floor import (
     camera_for,
     floor_height,
     lowest_points,
-    sole_heights,
+    sole_points,
     stand_on_floor,
 )
 from mvai.transfer.rig_own import own_rig
@@ -176,12 +176,13 @@ def drive(
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
         floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
-        planted = [contacts(foot, floor, fps, size) for foot in motion.feet]
+        planted = [
+            np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
+            for foot in motion.feet
+        ]
         Ts = transforms(R, t)
-        soles = [sole_heights(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
-        if not config.find_floor:
-            soles = [np.zeros(len(t)) for _ in soles]
-        R, t = lock_feet(skeleton, R, t, soles, planted, fps)
+        soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
+        R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
     if config.in_place:
         along = t[:, skeleton.root] * [1, 0, 1]
         t = t - along[:, None]

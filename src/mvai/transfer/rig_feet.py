@@ -63,31 +63,38 @@ def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
 
 
 def corrections(
-    foot: Float[np.ndarray, "frames 3"],
-    sole: Float[np.ndarray, " frames"],
-    planted: Bool[np.ndarray, " frames"],
+    points: Float[np.ndarray, "frames 2 3"],
+    planted: Bool[np.ndarray, "frames 2"],
     fps: float,
 ) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
-    """What to add to a foot's path so that it stands still, and on y = 0, while planted.
+    """What to add to a foot's path so that what is planted of it stands still on y = 0.
+
+    A foot rolls: first the heel stands, then all of it, then the toes. The correction takes back
+    what the planted points have moved from frame to frame, so that it is free to turn about them.
 
     Args:
-        foot: position of the ankle (metres, world).
-        sole: height of the foot's lowest point.
-        planted: from `contacts`.
+        points: heel and toes (metres, world; the height is that of the lowest point).
+        planted: whether they are planted, from `contacts`.
         fps: frames a second.
 
     Returns: the corrections (metres), and how far they count: 1 while planted, easing to 0 around.
     """
+    frames = len(points)
     ease = max(1, round(EASE_S * fps))
-    wish = np.zeros_like(foot)
-    weight = np.zeros(len(foot))
-    for a, b in runs(planted):
-        mean = np.median(foot[a:b], axis=0)
-        mean[1] -= np.clip(np.median(sole[a:b]), -HIGHEST_SOLE_M, HIGHEST_SOLE_M)
-        for f in range(max(0, a - ease), min(len(foot), b + ease)):
+    both = (planted[1:] & planted[:-1])[..., None].astype(float)
+    moved = (np.diff(points, axis=0) * both).sum(1) / np.maximum(both.sum(1), 1)
+    lowest = points[..., 1].min(1)
+    wish = np.zeros((frames, 3))
+    weight = np.zeros(frames)
+    for a, b in runs(planted.any(1)):
+        back = np.zeros((b - a, 3))
+        back[1:] = -np.cumsum(moved[a : b - 1], axis=0)
+        back -= np.median(back, axis=0)
+        back[:, 1] = -np.clip(lowest[a:b], -HIGHEST_SOLE_M, HIGHEST_SOLE_M)
+        for f in range(max(0, a - ease), min(frames, b + ease)):
             away = max(a - f, f - b + 1, 0)
             w = 0.5 + 0.5 * np.cos(np.pi * away / (ease + 1))
-            wish[f] += w * (mean - foot[min(max(f, a), b - 1)])
+            wish[f] += w * back[min(max(f, a), b - 1) - a]
             weight[f] += w
     return wish / np.maximum(weight, 1e-9)[:, None], np.minimum(weight, 1)
 
@@ -114,24 +121,30 @@ def lock_feet(
     skeleton: DrivenSkeleton,
     R: Float[np.ndarray, "frames joints 3 3"],
     t: Float[np.ndarray, "frames joints 3"],
-    soles: list[Float[np.ndarray, " frames"]],
-    planted: list[Bool[np.ndarray, " frames"]],
+    soles: list[Float[np.ndarray, "frames 2 3"]],
+    planted: list[Bool[np.ndarray, "frames 2"]],
     fps: float,
+    has_floor: bool = True,
 ) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
-    """World rotations and positions in which planted feet stand still on the floor.
+    """World rotations and positions in which planted feet stand still on the floor, and no foot
+    is below it.
 
-    `soles` and `planted` are for the left and right foot: height of its lowest point on the
-    character, and whether it is planted in the source.
+    `soles` and `planted` are for the left and right foot: heel and toes on the character, from
+    `sole_points`, and whether they are planted in the source. Without a floor heights stay.
     """
     ankles = [t[:, leg[2]] for leg in skeleton.legs]
-    fixes = [corrections(*foot, fps) for foot in zip(ankles, soles, planted, strict=True)]
-    shared = root_share([wish for wish, _ in fixes], planted, fps)
+    fixes = [corrections(*foot, fps) for foot in zip(soles, planted, strict=True)]
+    shared = root_share([wish for wish, _ in fixes], [p.any(1) for p in planted], fps)
     t = t + shared[:, None]
-    for leg, ankle, (wish, weight) in zip(skeleton.legs, ankles, fixes, strict=True):
-        if not weight.any():
+    for leg, ankle, sole, (wish, weight) in zip(skeleton.legs, ankles, soles, fixes, strict=True):
+        move = shared + weight[:, None] * (wish - shared)
+        if has_floor:
+            move[:, 1] = np.maximum(move[:, 1], -sole[..., 1].min(1))
+        else:
+            move[:, 1] = 0
+        if np.abs(move - shared).max() < 1e-5:
             continue
-        target = ankle + shared + weight[:, None] * (wish - shared)
-        R = reach(skeleton, leg, R, t, target)
+        R = reach(skeleton, leg, R, t, ankle + move)
         t = positions_on(skeleton, R, t[:, skeleton.root])
     return R, t
 

@@ -12,6 +12,8 @@ from mvai.body.skinning import skinned, skinning_operator
 from mvai.types import Camera, Skin
 
 FLOOR_PERCENTILE = 10.0
+SOLE_SHARE = 0.02
+"""The sole is what lies in this lowest part of a character's height, counted from its lowest."""
 TOUCH_M = 0.03
 """A source point this near its floor stands on it."""
 
@@ -60,22 +62,39 @@ def stand_on_floor(
     return gaussian_filter1d(above - character_lowest, 0.1 * fps, mode="nearest")
 
 
-def sole_heights(
+def sole_groups(
+    skin: Skin, rest_vertices: Float[np.ndarray, "verts 3"], ankle: int
+) -> tuple[Int[np.ndarray, " heel"], Int[np.ndarray, " toes"]]:
+    """Vertices of the back and the front third of a foot's underside, the foot being the ankle
+    and all below it."""
+    below = np.zeros(len(skin.joints), bool)
+    for j, p in enumerate(skin.parents):
+        below[j] = j == ankle or (p >= 0 and below[p])
+    ids = np.flatnonzero((below[skin.weight_indices] * skin.weights).sum(1) > 0.5)
+    if not len(ids):
+        ids = np.array([int(rest_vertices[:, 1].argmin())])
+    height = rest_vertices[ids, 1]
+    ids = ids[height < height.min() + SOLE_SHARE * np.ptp(rest_vertices[:, 1])]
+    z = rest_vertices[ids, 2]
+    third = np.ptp(z) / 3
+    return ids[z <= z.min() + third], ids[z >= z.max() - third]
+
+
+def sole_points(
     skin: Skin,
     rest_vertices: Float[np.ndarray, "verts 3"],
     Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
     ankle: int,
-) -> Float[np.ndarray, " frames"]:
-    """Height of the lowest vertex that a foot (the ankle and all below) moves; zero without any."""
-    below = np.zeros(len(skin.joints), bool)
-    for j, p in enumerate(skin.parents):
-        below[j] = j == ankle or (p >= 0 and below[p])
-    share = (below[skin.weight_indices] * skin.weights).sum(1)
-    ids = np.flatnonzero(share > 0.5)
-    if not len(ids):
-        return np.zeros(len(Ts_world_joint))
-    ids = ids[np.argsort(rest_vertices[ids, 1])[:400]]
-    return _skinned(skin, rest_vertices, Ts_world_joint, ids)[..., 1].min(1)
+) -> Float[np.ndarray, "frames 2 3"]:
+    """Middle of a foot's heel and toes in every frame; the height is that of their lowest point."""
+    points = []
+    for ids in sole_groups(skin, rest_vertices, ankle):
+        some = ids[np.linspace(0, len(ids) - 1, min(len(ids), 150)).astype(int)]
+        moved = _skinned(skin, rest_vertices, Ts_world_joint, some)
+        middle = moved.mean(1)
+        middle[:, 1] = moved[..., 1].min(1)
+        points.append(middle)
+    return np.stack(points, 1).astype(np.float64)
 
 
 def _skinned(

@@ -15,14 +15,13 @@ from jaxtyping import Float
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
+from mvai.transfer.rig_floor import sole_groups
 from mvai.transfer.rig_retarget import DrivenSkeleton, body_legs, leg_length
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Character, MeshSequence, MvaiError, Skin
 from mvai.types.names import FINGERS
 
 FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
-SOLE_SHARE = 0.02
-"""The sole is what lies in this lowest part of the height of a foot at rest."""
 HOLD_TOGETHER, TURN_TOGETHER = 1e-2, 1e-4
 """How strongly neighbouring bones agree on the joint between them, and on their turns, as a share
 of the weight that an average bone's vertices have."""
@@ -38,8 +37,8 @@ class SourceMotion:
     """World position of the hips (metres)."""
     leg_m: float
     """Length from hip over knee to ankle."""
-    feet: tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, "frames 3"]]
-    """Middle of the left and right sole."""
+    feet: tuple[Float[np.ndarray, "frames 2 3"], Float[np.ndarray, "frames 2 3"]]
+    """Heel and toes of the left and right foot."""
     lowest: Float[np.ndarray, " frames"]
     """Height of the lowest vertex."""
     skin: Skin | None = None
@@ -60,7 +59,7 @@ def body_motion(body: LinearBody, sequence: MeshSequence) -> SourceMotion:
         R_world_joint=motion.R_world_joint,
         root=motion.t_world_joint[:, 0],
         leg_m=leg_length(motion.t_world_joint[0], body_legs(body)),
-        feet=(feet[:, :2].mean(1), feet[:, 2:].mean(1)),
+        feet=(feet[:, :2], feet[:, 2:]),
         lowest=sequence.vertices[..., 1].min(1).astype(np.float64),
     )
 
@@ -110,7 +109,10 @@ def mesh_motion(
         R_world_joint=R,
         root=np.einsum("fab,b->fa", D[:, skeleton.root, :, :3], at) + D[:, skeleton.root, :, 3],
         leg_m=leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs),
-        feet=tuple(_sole(skin, rest, V, leg[2]) for leg in skeleton.legs),  # type: ignore[arg-type]
+        feet=(
+            _heel_and_toes(skin, rest, V, skeleton.legs[0][2]),
+            _heel_and_toes(skin, rest, V, skeleton.legs[1][2]),
+        ),
         lowest=V[..., 1].min(1).astype(np.float64),
         skin=skin if own else None,
         R_world_bone=R_bone if own else None,
@@ -167,14 +169,8 @@ def bone_transforms(
     return D
 
 
-def _sole(skin: Skin, rest: np.ndarray, V: np.ndarray, ankle: int) -> Float[np.ndarray, "frames 3"]:
-    """Middle of a foot's sole in every frame."""
-    below = np.zeros(len(skin.joints), bool)
-    for j, p in enumerate(skin.parents):
-        below[j] = j == ankle or (p >= 0 and below[p])
-    ids = np.flatnonzero((below[skin.weight_indices] * skin.weights).sum(1) > 0.5)
-    if not len(ids):
-        ids = np.array([int(rest[:, 1].argmin())])
-    height = rest[ids, 1]
-    ids = ids[height < height.min() + SOLE_SHARE * np.ptp(rest[:, 1])]
-    return V[:, ids].mean(1).astype(np.float64)
+def _heel_and_toes(
+    skin: Skin, rest: np.ndarray, V: np.ndarray, ankle: int
+) -> Float[np.ndarray, "frames 2 3"]:
+    """Middle of the back and the front of a foot's sole in every frame."""
+    return np.stack([V[:, ids].mean(1) for ids in sole_groups(skin, rest, ankle)], 1).astype(float)
