@@ -111,3 +111,30 @@ def test_the_rig_says_which_file_a_sequence_needs(body_models: Path):
         smpl_motion(anny_body(), sequence, None)
     with pytest.raises(MvaiError, match="topology"):
         body_motion(anny_body(), sequence)
+
+
+def test_a_surface_in_no_known_order_is_read_through_its_first_frame(tmp_path, monkeypatch):
+    """The method gets the first frame, registered, when it can use it."""
+    import trimesh
+
+    fake_stages.install(monkeypatch, "transfer")
+    given = []
+
+    def drive(character, sequence, config, source=None):
+        given.append(source)
+        return plain(character, sequence, config)
+
+    plain = fake_stages.drive
+    monkeypatch.setattr(fake_stages, "drive", drive)
+    box = trimesh.creation.box((0.5, 1.8, 0.3))
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for i in range(4):
+        box.apply_translation([0.1, 0, 0])
+        box.export(folder / f"{i}.obj")
+    hero = fake_stages.character(tmp_path / "hero.ply")
+    out = tmp_path / "out.npz"
+    arguments = ["imitate", "--from", str(folder), "--identity", str(hero), "-o", str(out)]
+    assert main([*arguments, "--smooth", "none"]) == 0
+    (source,) = given
+    assert np.allclose(source.mesh.vertices, read_archive(out).raw.vertices[0], atol=1e-4)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -293,9 +295,38 @@ def test_multi_hmr_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert np.allclose(results.phenotypes, phenotypes)
     assert results.K[0, 0] == 1000
     assert len(read_results(tmp_path / "anny_params", 1).frames) == 3
-    monkeypatch.setitem(__import__("sys").modules, "anny", None)
+    monkeypatch.setitem(sys.modules, "anny", None)
     with pytest.raises(MvaiError, match=r"Multi-HMR 2.*pip install 'mvai\[anny\]'"):
         mesh_sequence(results, ImportSettings())
+
+
+class FakeAnny:
+    """In the place of the package's model: a vertex at each of the first bones."""
+
+    dtype = torch.float64
+    bone_labels = tuple(f"bone{i}" for i in range(163))
+    phenotype_labels = tuple(f"p{i}" for i in range(11))
+
+    def __init__(self, rig: str, phenotypes: str, pose_parameterization: str) -> None:
+        assert (rig, phenotypes, pose_parameterization) == ("makehuman", "all", "world")
+
+    def __call__(self, pose_parameters, phenotype_kwargs) -> dict:
+        assert all(len(v) == len(pose_parameters) for v in phenotype_kwargs.values())
+        assert float(phenotype_kwargs["p10"][0]) == 1.0
+        verts = len(anny_body().template)
+        return {"vertices": pose_parameters[:, torch.arange(verts) % 163, :3, 3]}
+
+
+def test_multi_hmr_2_becomes_vertices_in_the_world(tmp_path: Path, monkeypatch):
+    T = np.tile(np.eye(4), (6, 163, 1, 1))
+    T[:, :, :3, 3] = np.random.default_rng(0).normal(0, 0.3, (163, 3)) + np.array([0, 0, 4.0])
+    make.write_multi_hmr(tmp_path / "anny_params", T, np.linspace(0, 1, 11))
+    (tmp_path / "anny_params" / "00002.pkl").unlink()
+    monkeypatch.setitem(sys.modules, "anny", types.SimpleNamespace(Anny=FakeAnny))
+    sequence = mesh_sequence(read_results(tmp_path / "anny_params"), ImportSettings())
+    assert sequence.topology == "anny" and sequence.camera.K[0, 0] == 1000
+    assert (sequence.confidence == [1, 1, 0, 1, 1, 1]).all()
+    np.testing.assert_allclose(sequence.vertices[5, 7], T[5, 7, :3, 3] * [1, -1, -1], atol=1e-5)
 
 
 # --- surfaces and skeletons ---------------------------------------------------------------------

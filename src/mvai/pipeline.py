@@ -8,6 +8,7 @@ that is interrupted or fails later goes on from there.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
@@ -29,7 +30,7 @@ from mvai.io.video import Video
 from mvai.progress import Stopwatch
 from mvai.reconstruct import Reconstructor
 from mvai.smooth import Smoother
-from mvai.types import Character, Keypoints, MvaiError
+from mvai.types import Character, Keypoints, MeshSequence, MvaiError, Part
 
 STAGES = {
     "detect": with_installed("detect", mvai.detect.METHODS),
@@ -264,6 +265,21 @@ def _detector_when_needed() -> Iterator[Callable[[np.ndarray], Keypoints | None]
         yield detect
 
 
+def _own_rest(
+    module: Any, sequence: MeshSequence, config: Any, watch: Stopwatch
+) -> tuple[()] | tuple[Any]:
+    """For a sequence in no known vertex order its first frame, registered, if the method takes it.
+
+    Raises:
+        MvaiError: no body can be found in the first frame.
+    """
+    if sequence.topology or "source" not in inspect.signature(module.drive).parameters:
+        return ()
+    part = Part("body", sequence.vertices[0].astype(np.float64), sequence.faces)
+    first = Character("the first frame of the mesh sequence", (part,))
+    return (register(first, config, watch),)
+
+
 def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopwatch) -> Archive:
     """Drive a registered character with an archive's sequence.
 
@@ -274,8 +290,9 @@ def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopw
     if sequence is None:
         raise MvaiError("The archive holds no mesh sequence; reconstruct the video first.")
     module = import_module(type(config).__module__)
+    rest = _own_rest(module, sequence, config, watch)
     with watch.stage("transfer"):
-        animation = module.drive(registration, sequence, config)
+        animation = module.drive(registration, sequence, config, *rest)
     before = done.stages.get("smooth") or done.stages.get("reconstruct")
     identity = character_sha256(animation.character)
     record = _stored("transfer", config, before.key if before else "", identity)
