@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+import fake_stages
 from mvai.body import body_model
 from mvai.body.anny import anny_body
 from mvai.body.retarget import rest_skeleton, swings
 from mvai.body.smpl import BODY
+from mvai.cli import main
 from mvai.geometry.rotations import matrix_from_axis_angle
+from mvai.io.archive import read_archive
 from mvai.io.unpickle import read_pickle
 from mvai.nets.pose_prior import axis_angle_from_matrix, load_pose_prior
 from mvai.nets.vposer import find_vposer, load_vposer
@@ -212,3 +216,25 @@ def test_a_file_that_is_no_vposer(tmp_path: Path):
         load_vposer(tmp_path / "a.pt")
     with pytest.raises(MvaiError, match=r"SMPLX_NEUTRAL\.npz"):
         SmplifyX(body_model="smplx").reconstruct(seen(anny_body(), 8)[0])
+
+
+def test_the_command_reconstructs_with_a_users_body(body_models: Path, tmp_path: Path, capfd):
+    from mvai.detect.layouts import COCO_17
+
+    keypoints, _ = seen(anny_body(), 10)
+    columns = [keypoints.index(n) for n in COCO_17]
+    points = np.concatenate([keypoints.xy_px[:, columns], np.full((10, 17, 1), 0.9)], -1)
+    rows = [{"image_id": f, "keypoints": p.ravel().tolist()} for f, p in enumerate(points)]
+    (tmp_path / "points.json").write_text(json.dumps(rows))
+    clip = fake_stages.clip(tmp_path / "clip.mp4", frames=10, size=640)
+    out = tmp_path / "body.npz"
+    arguments = ["reconstruct", str(clip), "-o", str(out), "--detector",
+                 str(tmp_path / "points.json"), "--body-model", "smplx"]  # fmt: skip
+    # The file is missed before anything else is done.
+    assert main(arguments) == 2
+    said = capfd.readouterr().err
+    assert "SMPLX_NEUTRAL" in said and "detect" not in said
+    assert main([*arguments, "--body-model-path", str(body_models)]) == 0
+    archive = read_archive(out)
+    assert archive.sequence.topology == "smplx"
+    assert archive.stages["reconstruct"].settings["body_model"] == "smplx"

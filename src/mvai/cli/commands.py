@@ -420,4 +420,9 @@ def _with_body(configs: dict[str, Any], name: str | None, path: Path | None) -> 
     method = configs["reconstruct"]
     if name not in (None, "anny") and not hasattr(method, "body_model"):
         raise MvaiError(f"--body-model {name}: {type(method).__name__} has its own body.")
+    if name not in (None, "anny"):
+        from mvai.body.smpl_files import find_model
+
+        # A missing file should not cost a detection first.
+        find_model(name, path)
     return {stage: with_body_model(config, name, path) for stage, config in configs.items()}

@@ -83,7 +83,11 @@ class ClipFit:
         points = self.kinematics.linearise(self.u, self.shape, derivatives=False).points.numpy()
         lean, standing = balance(BODY_JOINTS, points[:, : len(BODY_JOINTS)])
         feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
-        still = np.zeros((len(points), len(feet)), bool)
+        still = np.zeros((len(points), len(feet) or 2), bool)
+        if not feet:
+            # A detector without points on the feet: their joints tell where the floor is.
+            toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in ("Left", "Right")]
+            return level(lean, standing, points[:, toes], still)
         still[:-1] |= self.planted[:, feet]
         still[1:] |= self.planted[:, feet]
         return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still)
