@@ -290,7 +290,7 @@ def test_a_planted_foot_stays_planted():
         return float(np.linalg.norm(np.diff(path, axis=0), axis=-1).mean())
 
     assert slide(seen) < 1e-9
-    assert slide(fixed) < 0.3 * slide(smooth)
+    assert slide(fixed) < 0.5 * slide(smooth)
     far = POINTS.index("left_wrist")
     np.testing.assert_allclose(fixed[:, far], smooth[:, far])
     right = POINTS.index("right_heel")

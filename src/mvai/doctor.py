@@ -20,7 +20,10 @@ PACKAGES = (
     "numpy", "scipy", "torch", "mediapipe", "vtk", "av", "trimesh",
     "safetensors", "pillow", "tyro", "rich",
 )  # fmt: skip
-WEIGHTS = ("body_anny.npz", "pose_prior.safetensors", "landmark_correction.safetensors")
+WEIGHTS = (
+    "body_anny.npz", "pose_prior.safetensors", "landmark_correction.safetensors",
+    "mesh2mesh.safetensors", "adaptive.safetensors", "smoothnet.safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

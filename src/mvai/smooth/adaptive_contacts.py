@@ -18,6 +18,8 @@ TOUCHING_M = (0.10, 0.22)
 """Likewise for the distance between two hands."""
 HOLD_S = 0.15
 """A standing foot is held at the mean of its places over about this time."""
+CORRECTED_S = 0.5
+"""What smoothing changed on purpose is what it changed in the mean over about this time."""
 CALM_S = 0.08
 """Paths of feet are looked at through a Gaussian of this standard deviation."""
 CHANGE_S = 0.08
@@ -51,7 +53,9 @@ def contact_displacement(
             speed = np.linalg.norm(np.gradient(path, axis=0), axis=-1) * fps
             stands = _below(speed, STANDING_M_S) * _below(path[:, 1] - floor, STANDING_HEIGHT_M)
             stands = gaussian_filter1d(stands, CHANGE_S * fps, mode="nearest")
-            held = _held(seen[:, i], stands, HOLD_S * fps)
+            # A correction of the pose may have moved the foot; it is held where that put it.
+            corrected = _held(smooth[:, i] - seen[:, i], stands, CORRECTED_S * fps)
+            held = _held(seen[:, i], stands, HOLD_S * fps) + corrected
             out[:, i] += stands[:, None] * (held - smooth[:, i])
             pulls.append(out[:, i])
             shares.append(stands)

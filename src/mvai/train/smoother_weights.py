@@ -26,7 +26,7 @@ MESH2MESH_OVERLAP = 0.25
 RECIPES = {
     "mesh2mesh": SmootherRecipe(steps=1000),
     "adaptive": SmootherRecipe(frames=32, steps=600),
-    "smoothnet": SmootherRecipe(frames=32, steps=1000, learning_rate=1e-3),
+    "smoothnet": SmootherRecipe(frames=32, steps=3000, learning_rate=1e-3),
 }
 """How the shipped weights are trained. A clip of the benchmark has 32 frames."""
 
