@@ -39,7 +39,7 @@ RATES = (15.0, 15.0, 15.0, 15.0, 10.0, 7.5, 5.0)
 class Recipe:
     """How the network is trained."""
 
-    steps: int = 4000
+    steps: int = 5000
     batch: int = 32
     learning_rate: float = 1e-3
     width: int = 256
