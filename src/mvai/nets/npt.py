@@ -23,11 +23,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
-from mvai.nets.npt_parts import IdentityFeatures, PointNetEncoder, RoundsEncoder
+from mvai.nets.npt_parts import (
+    EPSILON,
+    IdentityFeatures,
+    PointNetEncoder,
+    RoundsEncoder,
+    moments_of,
+)
 from mvai.nets.npt_skeleton import IdentityJoints, JointFinder, joint_maps, rotations_from
-
-EPSILON = 1e-5
-"""Added to variances, as in PyTorch's instance normalisation."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +86,6 @@ class Spadain(nn.Module):
             return torch.addcmul(B, W, x)
         mean, scale = moments_of(x) if moments is None else moments
         return torch.addcmul(B, W, (x - mean.to(x)) * scale.to(x))
-
-
-def moments_of(
-    x: Float[Tensor, "*mesh verts channels"],
-) -> tuple[Float[Tensor, "*mesh 1 channels"], Float[Tensor, "*mesh 1 channels"]]:
-    """Mean over the vertices and 1 / standard deviation.
-
-    Two passes of sums along the vertices run several times as fast as `torch.var_mean`.
-    """
-    mean = x.mean(-2, keepdim=True, dtype=torch.float32)
-    variance = (x - mean.to(x)).square().mean(-2, keepdim=True, dtype=torch.float32)
-    return mean, (variance + EPSILON).rsqrt()
 
 
 class SpadainResBlock(nn.Module):
@@ -279,7 +270,7 @@ class Npt(nn.Module):
         self, known: Float[Tensor, "*mesh verts known"]
     ) -> Float[Tensor, "*mesh verts joints"]:
         """Share of every joint in the movement of each vertex, which training asks for too."""
-        return self.skin_weights(known).float().softmax(-1)
+        return self.skin_weights(known.to(self.skin_weights.weight)).float().softmax(-1)
 
     def placed(
         self,

@@ -8,8 +8,21 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 EPSILON = 1e-5
+"""Added to variances, as in PyTorch's instance normalisation."""
 POSE_OCTAVES = 4
 IDENTITY_OCTAVES = 6
+
+
+def moments_of(
+    x: Float[Tensor, "*mesh verts channels"],
+) -> tuple[Float[Tensor, "*mesh 1 channels"], Float[Tensor, "*mesh 1 channels"]]:
+    """Mean over the vertices and 1 / standard deviation.
+
+    Two passes of sums along the vertices run several times as fast as `torch.var_mean`.
+    """
+    mean = x.mean(-2, keepdim=True, dtype=torch.float32)
+    variance = (x - mean.to(x)).square().mean(-2, keepdim=True, dtype=torch.float32)
+    return mean, (variance + EPSILON).rsqrt()
 
 
 def encoded_position(x: Float[Tensor, "*n 3"], octaves: int) -> Float[Tensor, "*n channels"]:
@@ -37,8 +50,8 @@ class PointNetEncoder(nn.Module):
         x = points
         for layer in (self.conv1, self.conv2, self.conv3):
             x = layer(x)
-            variance, mean = torch.var_mean(x.float(), dim=-2, correction=0, keepdim=True)
-            x = relu((x - mean.to(x)) * (variance + EPSILON).rsqrt().to(x))
+            mean, scale = moments_of(x)
+            x = relu((x - mean.to(x)) * scale.to(x))
         return x.amax(-2)
 
 

@@ -34,10 +34,15 @@ LIMBS = tuple(
 """Joints of each leg and arm; trunk, neck and head are what is left."""
 MIXED = 0.7
 """Share of the wide poses whose limbs come from other frames, each from its own."""
-ARM_RANGE_RAD = (-0.3, 1.0)
+RAISED = 0.7
+"""Share of the wide identities whose arms are not as in our rest pose."""
+ARM_RANGE_RAD = (-0.4, 1.3)
 """How far the arms of a wide identity are raised or lowered from our body's rest pose."""
 ORDERED_TURN_RAD = 0.02
 """How wrongly the root's frame is read off a mesh in known order."""
+STRETCH = 0.08
+"""Spread of the logarithm by which a wide identity is stretched along each axis: characters have
+longer arms and broader shoulders than people."""
 PUFF = 0.02
 """Largest usual distance by which an identity is puffed up, as a share of its height."""
 CURL_RAD = 1.4
@@ -338,12 +343,14 @@ class Maker:
                 ].flatten(),
             ]
         )
-        outer = self.rest(shapes, self.extremes)
+        stretch = np.exp(rng.normal(0, STRETCH, (G, 1, 3)) * wide[:, None, None])
+        stretch = torch.from_numpy(stretch.astype(np.float32))
+        outer = self.rest(shapes, self.extremes) * stretch
         height = outer[..., 1].amax(1) - outer[..., 1].amin(1)
         centre = (outer.amax(1) + outer.amin(1)) / 2
-        rest = self.rest(shapes, v)
+        rest = self.rest(shapes, v) * stretch
         rest = rest + self._puff(rest, v, height, wide, rng)
-        rest_joints = body.rest_joints(shapes)
+        rest_joints = body.rest_joints(shapes) * stretch
         A, _, _ = self.transforms(rest_joints.repeat_interleave(K, 0), R)
         target = self.skinned(rest.repeat_interleave(K, 0), v, A)
         lift, identity, joints = self._arms_elsewhere(rest, v, rest_joints, wide, rng)
@@ -387,12 +394,12 @@ class Maker:
         wide: np.ndarray,
         rng: np.random.Generator,
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n chosen 3"], Float[Tensor, "n joints 3"]]:
-        """Half of the wide identities hold their arms higher or lower than our rest pose.
+        """Most wide identities hold their arms higher or lower than our rest pose.
 
         Returns: how much higher (radians), and where their vertices and joints then are.
         """
         n = len(rest)
-        lift = rng.uniform(*ARM_RANGE_RAD, n) * (rng.random(n) < 0.5) * wide
+        lift = rng.uniform(*ARM_RANGE_RAD, n) * (rng.random(n) < RAISED) * wide
         vector = np.zeros((n, len(self.body.joints), 3), np.float32)
         vector[:, self.body.joint("LeftArm"), 2] = lift
         vector[:, self.body.joint("RightArm"), 2] = -lift

@@ -24,7 +24,7 @@ from scipy.sparse.linalg import SuperLU, splu
 from mvai.geometry.laplacian import mesh_laplacian
 from mvai.geometry.surface import weld
 
-REACH = 0.02
+REACH = 0.05
 """As a share of the height: corrections that are smoother than this are left to the skinning."""
 
 

@@ -1,0 +1,176 @@
+"""NPT in use: reading sources, placing results, keeping detail, polishing; training's data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from mvai.body.anny import anny_body
+from mvai.body.skinning import posed_vertices
+from mvai.evaluate.transfer_pmd import pmd
+from mvai.nets.npt_files import WEIGHTS, load_npt
+from mvai.transfer import npt, npt_detail
+from mvai.transfer.npt_detail_polish import hemispheres, polisher
+from mvai.transfer.npt_source import area_sample, posed_mean, read_source, root_rotations
+from mvai.types import Character, MeshSequence, MvaiError, Part
+
+shipped = pytest.mark.skipif(not WEIGHTS.exists(), reason="the weights are not there")
+
+
+def acting(frames: int = 4, seed: int = 0) -> tuple[MeshSequence, torch.Tensor, np.ndarray]:
+    """Our body waving an arm, turned and moved; its local rotations; its vertices at rest."""
+    body = anny_body()
+    shape = 0.7 * torch.randn(1, body.shape_size, generator=torch.Generator().manual_seed(seed))
+    R = torch.eye(3).repeat(frames, len(body.joints), 1, 1)
+    for joint, axis in (("LeftArm", [0, 0, 0.9]), ("RightUpLeg", [-0.7, 0, 0])):
+        turn = np.linspace(0, 1, frames)[:, None] * np.array(axis)
+        matrix = Rotation.from_rotvec(turn).as_matrix().astype(np.float32)
+        R[:, body.joint(joint)] = torch.from_numpy(matrix)
+    world = R.clone()
+    world[:, 0] = torch.from_numpy(Rotation.from_euler("y", 1.0).as_matrix().astype(np.float32))
+    V = body.vertices(shape, world, torch.tensor([[0.3, 1.0, -2.0]]).expand(frames, 3)).numpy()
+    rest = body.rest(shape)[0][0].numpy()
+    return MeshSequence(V, body.faces, 30.0, body.topology), R, rest - [0, rest[:, 1].min(), 0]
+
+
+def body_character(rest: np.ndarray) -> Character:
+    return Character("body", (Part("body", rest.astype(np.float32), anny_body().faces),))
+
+
+def shuffled(sequence: MeshSequence) -> MeshSequence:
+    """The same mesh with its vertices in another order, in no known topology."""
+    order = np.random.default_rng(0).permutation(sequence.vertices.shape[1])
+    faces = np.argsort(order)[sequence.faces].astype(np.int32)
+    return replace(sequence, vertices=sequence.vertices[:, order], faces=faces, topology="")
+
+
+def test_frame_of_the_root() -> None:
+    sequence, _, _ = acting()
+    R = root_rotations(anny_body(), sequence.vertices)
+    turn = Rotation.from_matrix(R) * Rotation.from_euler("y", -1.0)
+    assert np.rad2deg(turn.magnitude()).max() < 5
+
+
+def test_area_sample_is_spread_by_area() -> None:
+    body = anny_body()
+    v = body.template.numpy()
+    ids = area_sample(v, body.faces, 1000)
+    # The head has a third of the vertices and a tenth of the area.
+    head = body.joint("Head")
+    own = body.weight_indices[np.arange(len(v)), body.weights.argmax(1)]
+    assert 0.06 < (own[ids] == head).mean() < 0.14
+    with pytest.raises(MvaiError, match="no surface"):
+        area_sample(np.zeros((3, 3)) + [[0, 1, 0]], np.array([[0, 1, 2]]), 10)
+
+
+@shipped
+@pytest.mark.parametrize("known_order", [True, False])
+def test_rotations_are_read(known_order: bool) -> None:
+    sequence, R, _ = acting()
+    source = read_source(load_npt(), anny_body(), sequence, known_order)
+    some = np.arange(0, 13718, 9)
+    ours, truth = (posed_mean(anny_body(), r, some) for r in (source.R_local, R))
+    assert pmd(ours, truth).mean() < (4e-4 if known_order else 20e-4)
+    assert source.lowest == pytest.approx(sequence.vertices[..., 1].min(1))
+    assert 0.8 < source.scale < 1.25
+
+
+@shipped
+def test_any_order_of_vertices_will_do() -> None:
+    """The search finds heading, place and pose of a mesh of which nothing is known."""
+    sequence, R, _ = acting()
+    source = read_source(load_npt(), anny_body(), shuffled(sequence), known_order=True)
+    some = np.arange(0, 13718, 9)
+    posed = posed_mean(anny_body(), source.R_local, some)
+    world = np.einsum("fij,fvj->fvi", source.R_world_root, posed)
+    truth = np.einsum(
+        "ij,fvj->fvi", Rotation.from_euler("y", 1.0).as_matrix(), posed_mean(anny_body(), R, some)
+    )
+    assert pmd(world, truth).mean() < 40e-4
+    hips = anny_body().regress(("Hips",), sequence.vertices)[:, 0]
+    assert np.linalg.norm(source.root - hips, axis=1).max() < 0.15
+
+
+@shipped
+def test_methods_pose_a_body() -> None:
+    sequence, R, _ = acting()
+    _, _, rest = acting(seed=3)
+    body, character = anny_body(), body_character(rest)
+    shape = 0.7 * torch.randn(1, body.shape_size, generator=torch.Generator().manual_seed(3))
+    world = R.clone()
+    world[:, 0] = torch.from_numpy(Rotation.from_euler("y", 1.0).as_matrix().astype(np.float32))
+    truth = body.vertices(shape, world, torch.zeros(len(R), 3)).numpy()
+    copied = pmd(np.broadcast_to(rest, truth.shape), truth).mean()
+    for module, config, most in (
+        (npt, npt.NptTransfer(), 20e-4),
+        (npt_detail, npt_detail.NptDetailTransfer(), 4e-4),
+        (npt_detail, npt_detail.NptDetailTransfer(polish=True), 4e-4),
+    ):
+        made = module.drive(module.register(character, None, config), sequence, config)
+        error = pmd(posed_vertices(made), truth)
+        assert error.mean() < most, config
+        assert error.mean() < copied / 5
+        # Standing feet are near the floor.
+        assert abs(posed_vertices(made)[..., 1].min(1)).max() < 0.1
+        assert made.frames == sequence.frames
+
+
+@shipped
+def test_bad_sequences_and_characters_are_refused() -> None:
+    sequence, _, rest = acting(1)
+    ready = npt_detail.register(body_character(rest))
+    broken = sequence.vertices.copy()
+    broken[0, 5] = np.nan
+    with pytest.raises(MvaiError, match="not numbers"):
+        npt_detail.drive(ready, sequence.with_vertices(broken))
+    flat = Character("flat", (Part("flat", rest * [1, 0, 1], anny_body().faces),))
+    with pytest.raises(MvaiError, match="flat"):
+        npt.register(flat)
+
+
+def bar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A bumpy sheet along y and weights that go over from one joint to the other."""
+    u, y = np.meshgrid(np.linspace(-0.2, 0.2, 9), np.linspace(0, 2, 41), indexing="ij")
+    v = np.stack([u, y, 0.01 * np.sin(40 * y) * np.cos(30 * u)], -1).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(8), np.arange(40), indexing="ij")
+    a = (i * 41 + j).ravel()
+    f = np.concatenate([np.stack([a, a + 41, a + 1], 1), np.stack([a + 1, a + 41, a + 42], 1)])
+    w = np.clip((v[:, 1] - 0.9) / 0.2, 0, 1)
+    return v, f, np.tile([0, 1], (len(v), 1)), np.stack([1 - w, w], 1)
+
+
+def test_polish_keeps_what_moves_rigidly() -> None:
+    v, f, indices, weights = bar()
+    Q = Rotation.from_euler("xyz", [0.3, 1.2, -0.4])
+    moved = (Q.apply(v) + [1, 2, 3])[None]
+    q = np.tile(Q.as_quat(), (1, 2, 1))
+    assert np.allclose(polisher(v, f, indices, weights, 2).polish(moved, q), moved, atol=1e-6)
+
+
+def test_polish_takes_out_shear() -> None:
+    """Linear blending of a sheet bent about its middle shortens the way across the bend."""
+    v, f, indices, weights = bar()
+    Q = Rotation.from_euler("x", 2.2)
+    turned = Q.apply(v - [0, 1, 0]) + [0, 1, 0]
+    skinned = weights[:, :1] * v + weights[:, 1:] * turned
+    q = np.stack([[0, 0, 0, 1.0], Q.as_quat()])[None]
+    out = polisher(v, f, indices, weights, 2).polish(skinned[None], q)[0]
+
+    def stretch(x: np.ndarray) -> float:
+        e = np.concatenate([f[:, :2], f[:, 1:]])
+        length = [np.linalg.norm(p[e[:, 0]] - p[e[:, 1]], axis=1) for p in (x, v)]
+        return float(np.abs(length[0] / length[1] - 1).mean())
+
+    assert stretch(out) < 0.7 * stretch(skinned)
+
+
+def test_hemispheres_change_no_rotation() -> None:
+    q = Rotation.random(12, random_state=0).as_quat().reshape(3, 4, 4)
+    out = hemispheres(q, (-1, 0, 1, 0))
+    assert np.allclose(np.abs((out * q).sum(-1)), 1)
+    for j, p in ((1, 0), (2, 1), (3, 0)):
+        assert ((out[:, j] * out[:, p]).sum(-1) >= 0).all()
