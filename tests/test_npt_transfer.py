@@ -64,7 +64,7 @@ def test_area_sample_is_spread_by_area() -> None:
     own = body.weight_indices[np.arange(len(v)), body.weights.argmax(1)]
     assert 0.06 < (own[ids] == head).mean() < 0.14
     with pytest.raises(MvaiError, match="no surface"):
-        area_sample(np.zeros((3, 3)) + [[0, 1, 0]], np.array([[0, 1, 2]]), 10)
+        area_sample(np.ones((3, 3)), np.array([[0, 1, 2]]), 10)
 
 
 @shipped
@@ -146,7 +146,7 @@ def bar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def test_polish_keeps_what_moves_rigidly() -> None:
     v, f, indices, weights = bar()
     Q = Rotation.from_euler("xyz", [0.3, 1.2, -0.4])
-    moved = (Q.apply(v) + [1, 2, 3])[None]
+    moved = (Q.apply(v) + np.array([1, 2, 3]))[None]
     q = np.tile(Q.as_quat(), (1, 2, 1))
     assert np.allclose(polisher(v, f, indices, weights, 2).polish(moved, q), moved, atol=1e-6)
 
@@ -155,7 +155,7 @@ def test_polish_takes_out_shear() -> None:
     """Linear blending of a sheet bent about its middle shortens the way across the bend."""
     v, f, indices, weights = bar()
     Q = Rotation.from_euler("x", 2.2)
-    turned = Q.apply(v - [0, 1, 0]) + [0, 1, 0]
+    turned = Q.apply(v - [0, 1, 0]) + np.array([0, 1, 0])
     skinned = weights[:, :1] * v + weights[:, 1:] * turned
     q = np.stack([[0, 0, 0, 1.0], Q.as_quat()])[None]
     out = polisher(v, f, indices, weights, 2).polish(skinned[None], q)[0]

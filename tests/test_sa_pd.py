@@ -120,7 +120,7 @@ def test_non_manifold_parts_and_loose_vertices() -> None:
     v, f = tube(2.0, 0.15)
     fin = np.array([v[5], v[6], [0.6, 0.1, 0.0]])
     button, g = tube(0.05, 0.02, along=4)
-    vertices = np.concatenate([v, fin, button + [0.17, 1.6, 0], [[0.4, 0.4, 0.4]]])
+    vertices = np.concatenate([v, fin, button + np.array([0.17, 1.6, 0]), [[0.4, 0.4, 0.4]]])
     faces = np.concatenate([f, [[5, 6, len(v) + 2]], g + len(v) + 3])
     heads, tails = np.array([[0, 0.05, 0], [0, 1, 0]]), np.array([[0, 1, 0], [0, 1.95, 0]])
     W = bone_heat_weights(vertices, faces, heads, tails)
