@@ -439,9 +439,8 @@ def test_real_openpose_files_give_one_whole_track() -> None:
 
 
 def test_methods_load() -> None:
-    assert {m: method(m).__name__ for m in METHODS} == {
-        "mediapipe": "MediapipeHolistic",
-        "openpose": "OpenPoseFiles",
-    }
+    for name in METHODS:
+        assert method(name).__doc__
+    assert method("mediapipe").__name__ == "MediapipeHolistic"
     with pytest.raises(MvaiError, match="no such detector"):
         method("mediapip")
