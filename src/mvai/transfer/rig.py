@@ -170,7 +170,12 @@ def drive(
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
     if config.find_floor:
-        lowest = lowest_points(skin, rest, transforms(R, t))
+        hands = [
+            j
+            for j, s in enumerate(skeleton.source)
+            if s >= 0 and body.joints[s] in ("LeftHand", "RightHand")
+        ]
+        lowest = lowest_points(skin, rest, transforms(R, t), hands)
         lift = stand_on_floor(motion.lowest, lowest, path_scale, fps)
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 
 from mvai.body.skinning import skinned, skinning_operator
@@ -14,6 +15,8 @@ from mvai.types import Camera, Skin
 FLOOR_PERCENTILE = 10.0
 SOLE_SHARE = 0.02
 """The sole is what lies in this lowest part of a character's height, counted from its lowest."""
+HAND_LENGTH = 0.14
+"""Longest hand, from wrist to finger tip, as a share of the height."""
 TOUCH_M = 0.03
 """A source point this near its floor stands on it."""
 
@@ -30,18 +33,39 @@ def lowest_points(
     skin: Skin,
     rest_vertices: Float[np.ndarray, "verts 3"],
     Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
+    hands: Sequence[int] = (),
     count: int = 3000,
 ) -> Float[np.ndarray, " frames"]:
     """Height of the lowest vertex of the posed character in every frame.
 
+    What a hand holds (all that moves with one of the joints `hands` and is further from it than a
+    hand is long) does not carry the body and is left out.
+
     Only some vertices are skinned: for every joint those that lie furthest out, which hold the
     lowest one up to a few millimetres, and the whole of both feet's undersides.
     """
-    order = np.argsort(rest_vertices[:, 1])
+    carries = np.flatnonzero(~_held(skin, rest_vertices, hands))
+    order = carries[np.argsort(rest_vertices[carries, 1])]
     soles = order[: count // 2]
-    others = np.linspace(0, len(rest_vertices) - 1, count // 2).round().astype(int)
+    others = carries[np.linspace(0, len(carries) - 1, count // 2).round().astype(int)]
     ids = np.unique(np.concatenate([soles, others]))
     return _skinned(skin, rest_vertices, Ts_world_joint, ids)[..., 1].min(1)
+
+
+def _held(
+    skin: Skin, rest_vertices: Float[np.ndarray, "verts 3"], hands: Sequence[int]
+) -> Bool[np.ndarray, " verts"]:
+    """Vertices of what the hands hold."""
+    held = np.zeros(len(rest_vertices), bool)
+    reach = HAND_LENGTH * float(np.ptp(rest_vertices[:, 1]))
+    for hand in hands:
+        below = np.zeros(len(skin.joints), bool)
+        for j, p in enumerate(skin.parents):
+            below[j] = j == hand or (p >= 0 and below[p])
+        mine = (below[skin.weight_indices] * skin.weights).sum(1) > 0.5
+        away = np.linalg.norm(rest_vertices - skin.T_world_joint[hand, :3, 3], axis=1)
+        held |= mine & (away > reach)
+    return held if not held.all() else np.zeros_like(held)
 
 
 def stand_on_floor(

@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
 from mvai.geometry.surface import components, edges, vertex_normals, weld
+from mvai.transfer.rig_skirt import hanging_cloth
 from mvai.types import Mesh
 
 INFLUENCES = 4
@@ -54,6 +55,8 @@ def transfer_weights(
     known, copied = _copy(body, surface, vertices, normals, height)
     piece = components(len(vertices), faces)
     W = _fill(vertices, faces, piece, known, copied)
+    distance = np.asarray(KDTree(surface).query(vertices)[0])
+    W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
     W = _smooth(W, faces)
     W = _rigid_pieces(W, vertices, piece, height)
     if large:
