@@ -199,9 +199,7 @@ def write_c3d(path: Path, names: list[str], xyz_m: np.ndarray, fps: float, float
     parameters += bytes(2)
     blocks = -(-(len(parameters) + 4) // 512)
     section = (bytes([1, 0x50, blocks, 84]) + parameters).ljust(512 * blocks, b"\0")
-    header = struct.pack(
-        "<BB5HfHHf", 2, 0x50, count, 2, 1, frames, 0, scale, blocks + 2, 1, fps
-    )
+    header = struct.pack("<BB5HfHHf", 2, 0x50, count, 2, 1, frames, 0, scale, blocks + 2, 1, fps)
     data = b""
     for row in xyz_m:
         for p in row:

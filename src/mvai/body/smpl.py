@@ -43,7 +43,7 @@ _TREE = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 1
 
 def _parents(joints: tuple[str, ...]) -> tuple[int, ...]:
     """Parents of a model's joints: fingers hang in chains of three on the hands."""
-    out = list(_TREE)
+    out: list[int] = list(_TREE)
     for name in joints[len(_TREE) :]:
         if "Hand" not in name:
             out.append(joints.index("Head"))
