@@ -28,7 +28,7 @@ from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, s
 from mvai.io.plugins import with_installed
 from mvai.io.video import Video
 from mvai.progress import Stopwatch
-from mvai.reconstruct import Reconstructor
+from mvai.reconstruct import PictureReconstructor, Reconstructor
 from mvai.smooth import Smoother
 from mvai.types import Character, Keypoints, MeshSequence, MvaiError, Part
 
@@ -52,7 +52,7 @@ class Methods:
     """One method with its settings for every stage."""
 
     detect: Detector
-    reconstruct: Reconstructor
+    reconstruct: Reconstructor | PictureReconstructor
     smooth: Smoother
     transfer: Any
     """Settings whose module holds `register` and `drive`."""
@@ -158,6 +158,8 @@ def reconstruct_video(
     Raises:
         MvaiError: a stage cannot do its work; what was finished stays in `keep`.
     """
+    if isinstance(methods.reconstruct, PictureReconstructor):
+        methods.reconstruct.check()
     kept = kept_results(keep) if resume else Archive()
     sha256 = file_sha256(video.path)
     done = Archive(video=str(video.path.absolute()), video_sha256=sha256)
@@ -183,7 +185,10 @@ def reconstruct_video(
         watch.note("The reconstruction is taken from an earlier run.")
     else:
         with watch.stage("reconstruct") as progress:
-            raw = methods.reconstruct.reconstruct(keypoints, progress)
+            if isinstance(methods.reconstruct, PictureReconstructor):
+                raw = methods.reconstruct.reconstruct_pictures(keypoints, video, progress)
+            else:
+                raw = methods.reconstruct.reconstruct(keypoints, progress)
         record = replace(record, seconds=watch.seconds["reconstruct"])
         done = replace(done, raw=raw, stages={**done.stages, "reconstruct": record})
         if keep is not None:

@@ -22,7 +22,8 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -70,9 +71,32 @@ def read_pickle(path: str | Path, skip_unknown: bool = False) -> Any:
             containers; nothing of it is ever executed.
     """
     path = Path(path)
+    with _explained(path, "no pickle, joblib or torch file"), path.open("rb") as file:
+        return plain(_read(file, Lenient(TORCH) if skip_unknown else TORCH))
+
+
+def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
+    """Members of an `.npz` file, also ones that numpy pickled: arrays of objects.
+
+    Raises:
+        MvaiError: the file is missing or damaged, lacks a member, or holds something other than
+            arrays and containers; nothing of it is ever executed.
+    """
+    path = Path(path)
+    with _explained(path, "no npz file"), zipfile.ZipFile(path) as archive:
+        if sum(i.file_size for i in archive.infolist()) > LARGEST:
+            raise ValueError("more than memory holds")
+        found = {n.removesuffix(".npy") for n in archive.namelist()}
+        if missing := [n for n in names if n not in found]:
+            raise MvaiError(f"{path}: it holds no {', '.join(missing)}; give another file.")
+        return {n: plain(_npy(io.BytesIO(archive.read(f"{n}.npy")))) for n in names}
+
+
+@contextmanager
+def _explained(path: Path, kind: str) -> Iterator[None]:
+    """What reading a file raises, as a sentence for the user."""
     try:
-        with path.open("rb") as file:
-            return plain(_read(file, Lenient(TORCH) if skip_unknown else TORCH))
+        yield
     except OSError as error:
         raise MvaiError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except ForbiddenError as error:
@@ -81,9 +105,7 @@ def read_pickle(path: str | Path, skip_unknown: bool = False) -> Any:
             "for safety such files are not opened, so save only arrays."
         ) from error
     except BAD as error:
-        raise MvaiError(
-            f"{path}: this is no pickle, joblib or torch file, or it is damaged; write it again."
-        ) from error
+        raise MvaiError(f"{path}: this is {kind}, or it is damaged; write it again.") from error
 
 
 def _read(file: BinaryIO, known: Mapping[tuple[str, str], Any]) -> Any:

@@ -127,7 +127,7 @@ def _known(module: str, name: str) -> Any:
     """What a global of a pickle means here; None for everything that is not allowed."""
     module = module.replace("numpy._core", "numpy.core").replace("copy_reg", "copyreg")
     module = module.replace("__builtin__", "builtins")
-    if module.startswith("scipy.sparse") and re.fullmatch(r"cs[cr]_(matrix|array)", name):
+    if module.startswith("scipy.sparse") and re.fullmatch(r"(cs[cr]|coo)_(matrix|array)", name):
         return ForeignClass(name[:3])
     if re.fullmatch(r"chumpy(\.\w+)*", module):
         return ForeignClass("chumpy")
@@ -293,14 +293,22 @@ def _array_of(record: Record, done: dict[int, Any]) -> Any:
             chosen = np.asarray(plain(state["a"], done)).ravel()[np.asarray(state["idxs"])]
             return chosen.reshape(tuple(state.get("preferred_shape", chosen.shape)))
         return None
-    if record.kind in ("csc", "csr"):
-        from scipy.sparse import csc_matrix, csr_matrix
-
-        shape = state.get("_shape", state.get("shape"))
-        parts = tuple(np.asarray(state[k]) for k in ("data", "indices", "indptr"))
-        if record.kind == "csc":
-            return csc_matrix(parts, shape=shape)
-        return csr_matrix(parts, shape=shape).tocsc()
+    if record.kind in ("csc", "csr", "coo"):
+        return _sparse(record.kind, state)
     if record.kind == "unknown":
         return None
     raise ForbiddenError("an empty object")
+
+
+def _sparse(kind: str, state: Mapping[str, Any]) -> Any:
+    from scipy.sparse import coo_matrix, csc_matrix, csr_matrix
+
+    shape = state.get("_shape", state.get("shape"))
+    if kind == "coo":
+        places = state["coords"] if "coords" in state else (state["row"], state["col"])
+        return coo_matrix((state["data"], tuple(places)), shape=shape).tocsc()
+    parts = tuple(np.asarray(state[k]) for k in ("data", "indices", "indptr"))
+    out = csc_matrix(parts, shape=shape) if kind == "csc" else csr_matrix(parts, shape=shape)
+    # Without this SciPy's compiled code would follow an index out of the matrix.
+    out.check_format(full_check=True)
+    return out.tocsc()

@@ -101,11 +101,16 @@ def to_level(
     body: LinearBody, keypoints: Keypoints, pose: Pose, focal_px: float
 ) -> Float[np.ndarray, "4 4"]:
     """From camera-aligned axes to a level world with its floor at y = 0."""
-    names = tuple(n for n in FOOT_POINTS if n in keypoints.names and n in body.regressed)
+    feet = tuple(n for n in FOOT_POINTS if n in body.regressed)
+    # A detector that sees no feet cannot say when they rest; the body's own still find the floor.
+    names = tuple(n for n in feet if n in keypoints.names) or feet
     joints, points = body.joints_and_keypoints(names, pose.shape, pose.rotations, pose.translation)
     ours = joints[:, [body.joint(n) for n in BODY_JOINTS]].numpy().astype(float)
     lean, standing = balance(BODY_JOINTS, ours)
-    xy = keypoints.xy_px[:, [keypoints.index(n) for n in names]]
+    xy = np.full((keypoints.frames, len(names), 2), np.nan)
+    for i, name in enumerate(names):
+        if name in keypoints.names:
+            xy[:, i] = keypoints.xy_px[:, keypoints.index(name)]
     pixel_m = -pose.translation[:, 2].numpy() / focal_px
     planted = planted_points(xy, names, pixel_m, keypoints.fps) & keypoints.seen()[1:, None]
     still = np.zeros((keypoints.frames, len(names)), bool)
