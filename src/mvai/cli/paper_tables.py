@@ -93,6 +93,8 @@ class _Ablation:
     """Networks trained of each variant."""
     steps: int = 2000
     """Training steps of each network."""
+    batch: int = 16
+    """Clips a step."""
     rate: float | None = None
     """Frames a second; those of the clips if none."""
     work: Path = WORK / "ablations"
@@ -103,7 +105,7 @@ class _Ablation:
         from mvai.train.smoothers import SmootherRecipe
 
         which = "table2" if isinstance(self, Table2) else "table3"
-        recipe = SmootherRecipe(steps=self.steps, rate=self.rate)
+        recipe = SmootherRecipe(steps=self.steps, batch=self.batch, rate=self.rate)
         print(
             evaluate_ablation(
                 which, self.data, self.output, self.work, report, self.backbones, self.seeds, recipe
