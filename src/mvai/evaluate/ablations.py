@@ -201,9 +201,10 @@ def page(
     return f"""# {title}
 
 {header()}
-{source}, test people; every network trained from {seeds} seeds (a kernel that mixes
-vertices from one) on the reconstructions of the training people for {recipe.steps} steps (batch {recipe.batch}, Adam {recipe.learning_rate:g},
-T = {recipe.frames}, frame rate: {rate}), weights chosen on the validation people; the middle
-{recipe.frames} frames of each test clip, 14 joints relative to the middle of the hips.
+{source}, test people; every network trained from {seeds} seeds (a kernel that mixes vertices from
+one) on the reconstructions of the training people for {recipe.steps} steps (batch {recipe.batch},
+Adam {recipe.learning_rate:g}, T = {recipe.frames}, frame rate: {rate}), weights chosen on the
+validation people; the middle {recipe.frames} frames of each test clip, 14 joints relative to the
+middle of the hips.
 
 {markdown_table(COLUMNS, rows)}"""
