@@ -8,14 +8,15 @@ below 15 mm mean nothing, and nothing may be tuned to it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
 
+from mvai.benchmark.reconstructions import BACKBONES
 from mvai.detect.mediapipe_holistic import MediapipeHolistic, points_from
 from mvai.detect.openpose import OpenPoseFiles
 from mvai.detect.quiet import quiet_graph
@@ -29,14 +30,14 @@ from mvai.evaluate.metrics import (
 )
 from mvai.evaluate.provenance import header
 from mvai.evaluate.reprojection import body_of, reprojection
+from mvai.evaluate.table1 import smoothers_for
 from mvai.evaluate.tables import Column, markdown_table
 from mvai.evaluate.work import kept, work_folder, write_text
 from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
 from mvai.io.fingerprint import file_sha256
 from mvai.io.video import Video, open_video
+from mvai.pipeline import DEFAULTS
 from mvai.progress import Report
-from mvai.reconstruct.smplify_x import SmplifyX
-from mvai.smooth.savgol import SavitzkyGolay
 from mvai.types import Keypoints, MeshSequence, MvaiError
 from mvai.types.names import BODY_KEYPOINTS, mirrored
 
@@ -46,7 +47,6 @@ JOINTS = tuple(f"{s}_{p}" for ps in LIMBS.values() for p in ps for s in ("left",
 """The 12 joints that the reference, the body and MediaPipe all have."""
 HIPS = JOINTS.index("left_hip"), JOINTS.index("right_hip")
 MIRROR = np.array([JOINTS.index(mirrored(n)) for n in JOINTS])
-SETTINGS: tuple[Literal["paper", "default"], ...] = ("paper", "default")
 
 Points = Float[np.ndarray, "frames 12 3"]
 
@@ -133,42 +133,41 @@ def plain_mediapipe(video: Video) -> Points:
     return np.stack(rows)[:, [BODY_KEYPOINTS.index(n) for n in JOINTS]]
 
 
-def reconstruction(keypoints: Keypoints, setting: Literal["paper", "default"]) -> Archive:
+def reconstruction(keypoints: Keypoints, backbone: str) -> Archive:
     """The body that shows some key-points, with the time it took to find."""
-    method = SmplifyX(setting=setting)
+    method = BACKBONES[backbone]()
     start = time.perf_counter()
     raw = method.reconstruct(keypoints)
     seconds = time.perf_counter() - start
-    record = StageRecord("smplify-x", asdict(method), "", seconds)
+    record = StageRecord(backbone, asdict(cast(Any, method)), "", seconds)
     return Archive(keypoints=keypoints, raw=raw, stages={"reconstruct": record})
 
 
 def fit_rows(
     work: Path, clip: Clip, source: str, detect: Callable[[Video], Keypoints], report: Report
 ) -> list[dict[str, Any]]:
-    """Both settings on the key-points of one detector, before and after smoothing."""
+    """Every backbone on the key-points of one detector, after every smoother."""
     video = open_video(clip.video)
     keypoints: Keypoints | None = None
     rows = []
-    for setting in SETTINGS:
-        path = work / f"{clip.camera}_{source}_{setting}.npz"
+    for backbone in BACKBONES:
+        path = work / f"{clip.camera}_{source}_{backbone}.npz"
         if not path.exists():
             if keypoints is None:
                 keypoints = detect(video)
-            with report.stage(f"{clip.camera} {source} {setting}"):
-                write_archive(path, reconstruction(keypoints, setting))
+            with report.stage(f"{clip.camera} {source} {backbone}"):
+                write_archive(path, reconstruction(keypoints, backbone))
         done = read_archive(path)
         assert done.raw is not None and done.keypoints is not None
-        for name, sequence in (
-            (f"SMPLify-X {setting}", done.raw),
-            (f"SMPLify-X {setting}, smoothed", SavitzkyGolay().smooth(done.raw)),
-        ):
-            mean_px, percent = reprojection(sequence, done.keypoints)
-            rows.append(
-                measures(joints_of(sequence), clip.reference)
-                | {"method": name, "residual_px": mean_px, "residual_percent": percent}
-            )
-        rows[-2]["fit_fps"] = done.raw.frames / done.stages["reconstruct"].seconds
+        for name, smoother in smoothers_for(backbone).items():
+            sequence = smoother.smooth(done.raw)
+            row = measures(joints_of(sequence), clip.reference)
+            row |= {"method": backbone, "smoother": name}
+            if name == "none":
+                row["fit_fps"] = done.raw.frames / done.stages["reconstruct"].seconds
+                pixels, percent = reprojection(sequence, done.keypoints)
+                row |= {"residual_px": pixels, "residual_percent": percent}
+            rows.append(row)
     return rows
 
 
@@ -205,7 +204,7 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
         first = len(rows)
         rows.append(own | {"method": "MediaPipe's own landmarks", "input": "pixels"})
         made = fit_rows(work, clip, f"pixels_{fingerprint}", pixels, report)
-        detected = read_archive(work / f"{camera}_pixels_{fingerprint}_default.npz").keypoints
+        detected = read_archive(work / f"{camera}_pixels_{fingerprint}_smplify-x.npz").keypoints
         assert detected is not None and detected.xyz_m is not None
         landmarks = detected.xyz_m[:, [detected.index(n) for n in JOINTS]]
         rows.append(
@@ -220,13 +219,28 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
             row["against"] = 100 * (row["mpjpe_mm"] / own["mpjpe_mm"] - 1)
     reference = read_clip(data, CAMERAS[0]).reference
     write_text(output, page(rows, accel(root_relative(reference, HIPS))))
-    return markdown_table(COLUMNS, rows)
+    return markdown_table(COLUMNS, unsmoothed(rows))
 
 
+def unsmoothed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of reconstructions as they are, after no smoother or the default one."""
+    return [r for r in rows if r.get("smoother", "none") in ("none", DEFAULTS["smooth"])]
+
+
+SMOOTHERS = (
+    Column("camera", "camera"),
+    Column("backbone, from pixels", "method"),
+    Column("smoother", "smoother"),
+    Column("MPJPE mm", "mpjpe_mm", 1),
+    Column("PA-MPJPE mm", "pa_mpjpe_mm", 1),
+    Column("Accel", "accel_mm", 1),
+    Column("Accel error", "accel_error_mm", 1),
+)
 COLUMNS = (
     Column("camera", "camera"),
     Column("input", "input"),
     Column("method", "method"),
+    Column("smoother", "smoother"),
     Column("MPJPE mm", "mpjpe_mm", 1),
     Column("against MediaPipe %", "against", 1),
     Column("PA-MPJPE mm", "pa_mpjpe_mm", 1),
@@ -243,6 +257,7 @@ COLUMNS = (
 
 def page(rows: list[dict[str, Any]], reference_accel: float) -> str:
     """The Markdown page."""
+    smoothed = [r for r in rows if r["input"] == "pixels" and "smoother" in r]
     return f"""# One-camera reconstruction against a 3D reference
 
 {header()}
@@ -250,7 +265,10 @@ The clip: pose2sim's single person, 100 frames at 60 a second, one camera at a t
 is markerless triangulation from four cameras, low-pass filtered, good to 20-30 mm; differences
 below 15 mm mean nothing. It is one man for 1.67 s, so nothing was tuned to it.
 
-{markdown_table(COLUMNS, rows)}
+{markdown_table(COLUMNS, unsmoothed(rows))}
+Before and after every smoother, from pixels:
+
+{markdown_table(SMOOTHERS, smoothed)}
 - MPJPE over 12 joints (shoulders, elbows, wrists, hips, knees, ankles) in camera axes, relative to
   the middle of the hips, without scale or rotation; PA-MPJPE after the best similarity of every
   frame. Predicted joints are the body's landmarks of these names.
@@ -264,6 +282,6 @@ below 15 mm mean nothing. It is one man for 1.67 s, so nothing was tuned to it.
   from pixels starts from the latter; those undone in OpenPose's files as well.
 - 2D: mean distance of the reprojected body landmarks (no hands, no face) from detections with
   confidence above 0.5, weighted by it; height is that of the reprojected body.
-- The rate of a fit covers the reconstruction alone, wall clock, up to two threads. Smoothed: with
-  `savgol`, as `mvai imitate` does by default.
+- The rate of a fit covers the reconstruction alone, wall clock, up to two threads. By default
+  `mvai imitate` smooths with `{DEFAULTS["smooth"]}`.
 """
