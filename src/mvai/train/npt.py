@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
 from mvai.nets.npt import Npt, NptSettings
+from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_parts import OrderedEncoder, RoundsEncoder
 from mvai.nets.npt_skeleton import kinematics, rotations_from
 from mvai.train.npt_data import Identities, Maker, PoseBank, Poses
@@ -60,7 +61,7 @@ class NptTraining:
     """Points of a pose mesh."""
     verts: int = 192
     """Vertices of an identity."""
-    seen_share: float = 0.4
+    seen_share: float = 0.25
     """Share of identities and poses from the published numbers."""
     learning_rate: float = 1.5e-3
     warm_up: int = 300
@@ -204,8 +205,11 @@ def train_part(
     settings: NptTraining,
     report: Callable[[float], None] = lambda share: None,
     every_s: float = 60.0,
+    start: TrainedNpt | None = None,
 ) -> Trained:
     """Train one part, or go on training it; checkpoint and log are kept in `work`.
+
+    Without a checkpoint it begins at the weights of `start`, or at random.
 
     Returns: the running mean of the weights; only the part's own are trained.
     """
@@ -215,6 +219,10 @@ def train_part(
     maker = Maker(body, bank, points, s.verts, seen_share=s.seen_share)
     torch.manual_seed(s.seed)
     model, mean = (Trained(form, len(maker.ordered)).to(s.device) for _ in range(2))
+    if start is not None:
+        model.npt.load_state_dict(start.npt.state_dict())
+        if model.ordered is not None and start.ordered is not None:
+            model.ordered.load_state_dict(start.ordered.state_dict())
     mean.load_state_dict(model.state_dict())
     own: list[Tensor] = [p for m in model.trained_in(s.part) for p in m.parameters()]
     own_mean: list[Tensor] = [p for m in mean.trained_in(s.part) for p in m.parameters()]

@@ -15,7 +15,7 @@ from mvai.benchmark.splits import is_held_out
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.nets.npt import NptSettings
-from mvai.nets.npt_files import TrainedNpt, save_npt
+from mvai.nets.npt_files import TrainedNpt, load_npt, save_npt
 from mvai.train.npt import NptTraining, Trained, shipped_form, train_part
 from mvai.train.npt_data import ordered_vertices, pose_bank
 from mvai.types import MvaiError
@@ -24,9 +24,9 @@ Setting = Literal["shipped", "published"]
 
 PLANS: dict[Setting, tuple[tuple[float, NptTraining], ...]] = {
     "shipped": (
-        (0.15, NptTraining("ordered", identities=32, poses=8)),
-        (0.35, NptTraining("identity")),
-        (0.5, NptTraining("pose")),
+        (0.2, NptTraining("ordered", identities=16, poses=8, verts=96)),
+        (0.25, NptTraining("identity")),
+        (0.55, NptTraining("pose", points=224)),
     ),
     # The publication's form, batch, rate and data; only the points of a mesh are a sample.
     "published": (
@@ -55,27 +55,33 @@ def train_npt(
     setting: Setting = "shipped",
     minutes: float = 75.0,
     device: str = "cpu",
+    start: Path | None = None,
     report: Callable[[float], None] = lambda share: None,
 ) -> TrainedNpt:
     """Train on the BVH clips below `data` for so many minutes and write the weights to `out`.
 
-    Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there. On a GPU
-    each part takes the same steps faster.
+    Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there. With
+    `start`, weights of the same form, training begins at those instead of at random. On a GPU each
+    part takes the same steps faster.
 
     Raises:
-        MvaiError: there are no clips to train on.
+        MvaiError: there are no clips to train on, or `start` cannot be read or is of another form.
     """
     body = anny_body()
     work = out.with_name(out.name + ".work")
     bank = pose_bank(body, training_clips(data, body, work / "clips"))
     form = shipped_form(body) if setting == "shipped" else NptSettings()
+    first = None if start is None else load_npt(start)
+    if first is not None and first.npt.settings != form:
+        raise MvaiError(f"{start}: these weights are of another form; leave out --start.")
     done = 0.0
     for share, part in PLANS[setting]:
         s = replace(part, minutes=minutes * share, device=device)
-        start = done
         train_part(
-            body, bank, work, form, s, lambda x, a=start, w=share: report(a + w * min(x, 1.0))
-        )
+            body, bank, work, form, s,
+            lambda x, a=done, w=share: report(a + w * min(x, 1.0)),
+            start=first,
+        )  # fmt: skip
         done += share
     trained = assembled(work, body, form, [s for _, s in PLANS[setting]])
     save_npt(trained, out)
