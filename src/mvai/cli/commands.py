@@ -294,6 +294,8 @@ class Train:
     """npt as it is shipped, or in the publication's width, form and data."""
     device: str = "cpu"
     """Where npt is trained: cpu, cuda, cuda:1, ..."""
+    start: Path | None = None
+    """Weights at which the training of npt begins instead of at random."""
 
     def run(self, options: StageOptions, report: Report) -> None:
         if self.what == "body":
@@ -310,7 +312,7 @@ class Train:
             data = self._given(self.data, "--data", "motion capture")
             with report.stage("train") as progress:
                 train_npt(
-                    data, self.output, self.form, self.minutes, self.device,
+                    data, self.output, self.form, self.minutes, self.device, self.start,
                     lambda share: progress(round(1000 * share), 1000),
                 )  # fmt: skip
         elif self.what == "pose-prior":
