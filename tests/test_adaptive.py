@@ -54,7 +54,7 @@ def smoother(tmp_path: Path) -> Adaptive:
 
 def smoother_of(path: Path, network: AdaptiveFilter) -> Adaptive:
     save_smoother(path, "adaptive", network, network.settings, Working(32, 25.0), {})
-    return Adaptive(path)
+    return Adaptive(path, correct=1.0)
 
 
 def walking(frames: int = 40, noise: float = 0.01, fps: float = 25.0) -> MeshSequence:

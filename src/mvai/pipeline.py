@@ -42,7 +42,7 @@ STAGES = {
 DEFAULTS = {
     "detect": "mediapipe",
     "reconstruct": "smplify-x",
-    "smooth": "savgol",
+    "smooth": "adaptive",
     "transfer": "rig",
 }
 

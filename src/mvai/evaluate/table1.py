@@ -20,6 +20,7 @@ from mvai.evaluate.work import write_text
 from mvai.io.archive import read_archive
 from mvai.progress import Report
 from mvai.smooth import METHODS, Smoother, method
+from mvai.smooth.adaptive import Adaptive
 from mvai.smooth.mesh2mesh import SHIPPED, Mesh2Mesh
 from mvai.train.smoothing_clips import HIPS, JOINTS
 from mvai.types import MeshSequence, MvaiError
@@ -74,6 +75,7 @@ def measures(sequence: MeshSequence, truth: MeshSequence) -> dict[str, float]:
 def smoothers_for(backbone: str) -> dict[str, Smoother]:
     """Every smoother with its shipped weights, and mesh2mesh with weights of the backbone's own."""
     found: dict[str, Smoother] = {name: method(name)() for name in METHODS}
+    found["adaptive, corrected"] = Adaptive(correct=1.0)
     own = SHIPPED.with_name(f"mesh2mesh_{backbone}.safetensors")
     if own.exists():
         found["mesh2mesh trained for it"] = Mesh2Mesh(weights=own)

@@ -32,7 +32,7 @@ class Adaptive:
     """Every limb gets its own filter over time at every moment; a network says which.
 
     Rest, steady motion and the ends of a clip stay as they are under the filters; only the learned
-    correction of the pose moves them. It turns with the body. On meshes that are not our own body
+    correction of the pose, where it is asked for, moves them. It turns with the body. On meshes that are not our own body
     it works by points sampled from them, with neither the correction nor contacts.
     """
 
@@ -44,8 +44,9 @@ class Adaptive:
     """Strength on the legs."""
     trunk: float = 1.0
     """Strength on trunk and head."""
-    correct: float = 1.0
-    """Strength of the learned correction of the pose."""
+    correct: float = 0.0
+    """Strength of the learned correction of the pose, 1 for all of it. Off: on the validation
+    people it helps clips whose reconstruction is lost and harms the others by a little."""
     keep_contacts: bool = True
     """Feet that stand keep their place, hands that touch keep touching."""
 
