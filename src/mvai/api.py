@@ -243,7 +243,10 @@ def transfer_sequence(
     outputs: Sequence[PathLike] = (),
     report: Report | None = None,
 ) -> Imitation:
-    """Make a character do what an archive's sequence does; arguments as for `imitate`.
+    """Make a character do what a mesh sequence does; arguments as for `imitate`.
+
+    Args:
+        sequence: an archive, or what `import_results` reads, such as a folder of meshes.
 
     Raises:
         MvaiError: an input cannot be used or an output cannot be written.
@@ -252,7 +255,12 @@ def transfer_sequence(
     watch = Stopwatch(report or Silent())
     config = pipeline.configured("transfer", transfer)
     with watch.stage("read inputs"):
-        done = sequence if isinstance(sequence, Archive) else read_archive(sequence)
+        if isinstance(sequence, Archive):
+            done = sequence
+        elif Path(sequence).is_dir():
+            done = _imported(sequence, 0, None, None, None, watch)
+        else:
+            done = read_archive(sequence)
         if done.sequence is None:
             raise MvaiError(f"{sequence}: it holds no mesh sequence; run `mvai reconstruct` again.")
         character = read_character(identity, up, facing, unit)

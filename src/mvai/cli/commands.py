@@ -155,17 +155,18 @@ class ReconstructVideo:
 
 @dataclass(frozen=True)
 class TransferSequence:
-    """Make a character do what an archive's sequence does."""
+    """Make a character do what a mesh sequence does."""
 
     sequence: Positional[Path]
-    """Archive (.npz) that `mvai reconstruct`, `mvai convert` or `mvai imitate` wrote."""
+    """Archive (.npz) that `mvai reconstruct`, `mvai convert` or `mvai imitate` wrote, or a folder
+    of meshes."""
     identity: Path
     """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
     outputs: Outputs = field(default_factory=list)
     """File to write; may be given several times: .glb, .npz, .mp4, .png."""
     body_model_path: Path | None = None
     """Folder (or file) of the SMPL family's models, for sequences with their vertices."""
-    transfer: Transfer = DEFAULTS["transfer"]
+    transfer: Annotated[str, _methods("transfer", "--method")] = DEFAULTS["transfer"]
     """How to move the character."""
     up: Up = "auto"
     """Up axis of the character's file."""

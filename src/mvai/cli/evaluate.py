@@ -99,6 +99,8 @@ class TransferMethods:
     """Methods to measure; all when none is named."""
     only: list[str] = field(default_factory=list)
     """Characters to measure without truth, by the names of their files; all when none is named."""
+    actions: list[str] = field(default_factory=list)
+    """Actions to compare with the truth, by name; all when none is named."""
     work: Path = WORK / "transfer"
     """Folder in which finished pieces are kept."""
 
@@ -107,7 +109,11 @@ class TransferMethods:
         from mvai.pipeline import STAGES
 
         methods = self.methods or list(STAGES["transfer"])
-        print(evaluate_transfer(self.data, self.output, self.work, report, methods, self.only))
+        print(
+            evaluate_transfer(
+                self.data, self.output, self.work, report, methods, self.only, self.actions
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def evaluate_transfer(
     report: Report,
     methods: Sequence[str] = tuple(pipeline.STAGES["transfer"]),
     only: Sequence[str] = (),
+    actions: Sequence[str] = (),
 ) -> str:
     """Measures methods and writes truth.csv, characters.csv and table.md; returns the latter.
 
@@ -58,6 +59,7 @@ def evaluate_transfer(
         report: hears of progress.
         methods: names of transfer methods.
         only: characters to measure without truth, by the stem of their file; all when empty.
+        actions: names of the actions with truth; all when empty.
 
     Raises:
         MvaiError: the data lack something, or a place cannot be written to.
@@ -74,9 +76,12 @@ def evaluate_transfer(
         done, total = 0, sum(len(_variants(m)) for m in methods)
         for method in methods:
             for variant in _variants(method):
+                some = "_".join(("", *sorted(actions)))
                 piece = kept(
-                    work, f"truth_{method}_{variant}.json",
-                    lambda m=method, v=variant: _unless_it_fails(truth_piece, m, v, shared, data),
+                    work, f"truth_{method}_{variant}{some}.json",
+                    lambda m=method, v=variant: _unless_it_fails(
+                        truth_piece, m, v, shared, data, actions
+                    ),
                 )  # fmt: skip
                 truth += piece.get("rows", [])
                 if "refused" in piece:
@@ -124,8 +129,21 @@ def _unless_it_fails(make: Any, *arguments: Any) -> dict[str, Any]:
 # --- against truth ------------------------------------------------------------------------------
 
 
-def truth_piece(method: str, variant: str, shared: list[Path], data: Path) -> dict[str, Any]:
-    """Every action from every character of the shared rig to every other."""
+def truth_piece(
+    method: str, variant: str, shared: list[Path], data: Path, actions: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Every action, or those named, from every character of the shared rig to every other.
+
+    Raises:
+        MvaiError: there is no action of such a name.
+    """
+    known = [a for a in read_actions(data / ACTIONS) if a.name not in SKIPPED_ACTIONS]
+    missing = set(actions) - {a.name for a in known}
+    if missing:
+        raise MvaiError(
+            f"{', '.join(sorted(missing))}: no such action; choose from "
+            f"{', '.join(a.name for a in known)}."
+        )
     config = pipeline.configured("transfer", method)
     if variant == "registered" and "ignore_rig" in {f.name for f in fields(config)}:
         config = replace(config, ignore_rig=True)
@@ -137,8 +155,8 @@ def truth_piece(method: str, variant: str, shared: list[Path], data: Path) -> di
         except MvaiError as error:
             registered.append(error)
     rows = []
-    for action in read_actions(data / ACTIONS):
-        if action.name in SKIPPED_ACTIONS:
+    for action in known:
+        if actions and action.name not in actions:
             continue
         played = [acted(c, action)[0] for c in characters]
         for a, source in enumerate(characters):
