@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 
+import fake_stages
+from mvai import pipeline
 from mvai.body.skinning import posed_vertices
+from mvai.cli import main
 from mvai.geometry.surface import components
+from mvai.io.archive import Archive, read_archive
+from mvai.progress import Silent, Stopwatch
 from mvai.transfer.rig import RigTransfer, drive
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
@@ -21,7 +27,15 @@ from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones
 from mvai.transfer.rig_skirt import hanging_cloth
 from mvai.types import Mesh, MeshSequence, MvaiError
-from test_transfer import BODY, JOINT, character, own_registration, sequence, smooth_motion
+from test_transfer import (
+    BODY,
+    JOINT,
+    character,
+    nobody,
+    own_registration,
+    sequence,
+    smooth_motion,
+)
 
 
 def t_pose() -> np.ndarray:
@@ -85,6 +99,43 @@ def test_any_mesh_with_its_rest_pose_drives_like_the_body():
     result = posed_vertices(drive(own_registration(), unknown, as_is, source))
     error = np.linalg.norm(result - given.vertices, axis=-1)
     assert error.mean() < 0.006
+
+
+def test_a_sequence_in_no_known_order_is_read_through_its_first_frame(tmp_path, monkeypatch):
+    """No detector sees anyone here, so the first frame is registered by its shape; the joints that
+    the user has corrected are the character's and say nothing about it."""
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    monkeypatch.setattr(pipeline, "_detector_when_needed", lambda: nullcontext(nobody))
+    rotvecs = smooth_motion(6, seed=7)
+    rotvecs[0] = 0
+    rotvecs[0, JOINT["LeftArm"]], rotvecs[0, JOINT["RightArm"]] = [0, 0, 0.7], [0, 0, -0.7]
+    given = sequence(rotvecs)
+    order = np.random.default_rng(0).permutation(given.vertices.shape[1])
+    faces = np.argsort(order)[given.faces].astype(np.int32)
+    shuffled = MeshSequence(given.vertices[:, order], faces, given.fps)
+    as_is = RigTransfer(find_floor=False, lock_feet=False, joints=mine)
+    watch = Stopwatch(Silent())
+    done = pipeline.transfer_archive(Archive(raw=shuffled), own_registration(), as_is, watch)
+    assert done.animation is not None
+    error = np.linalg.norm(posed_vertices(done.animation) - given.vertices, axis=-1)
+    assert error.mean() < 0.03
+
+
+def test_transfer_takes_a_folder_of_meshes(tmp_path: Path, monkeypatch):
+    fake_stages.install(monkeypatch, "transfer")
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    box = trimesh.creation.box((0.5, 1.8, 0.3))
+    for i in range(3):
+        box.apply_translation([0.1, 0, 0])
+        box.export(folder / f"{i}.obj")
+    hero = fake_stages.character(tmp_path / "hero.ply")
+    out = tmp_path / "out.npz"
+    arguments = ["transfer", str(folder), "--identity", str(hero), "--method", "rig"]
+    assert main([*arguments, "-o", str(out)]) == 0
+    archive = read_archive(out)
+    assert archive.animation.frames == 3 and archive.stages["transfer"].method == "rig"
 
 
 def test_source_of_another_size_is_refused():

@@ -282,6 +282,8 @@ def _own_rest(
         return ()
     part = Part("body", sequence.vertices[0].astype(np.float64), sequence.faces)
     first = Character("the first frame of the mesh sequence", (part,))
+    if "joints" in {f.name for f in fields(config)}:
+        config = replace(config, joints=None)  # Those are the character's.
     return (register(first, config, watch),)
 
 
