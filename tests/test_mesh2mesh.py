@@ -409,7 +409,8 @@ def noisy_clips(count: int, seed: int = 0) -> list[SmoothingClip]:
             SmoothingClip(
                 f"clip {i}", (vertices + np.array([0, 0, 3])).astype(np.float32),
                 np.tile(np.array([0, 0, 3], np.float32), (32, 1)), A, np.arange(2 * k),
-                truth.astype(np.float32), 25.0, np.array([0, -1, 0], np.float32), np.ones(32, np.float32),
+                truth.astype(np.float32), 25.0, np.array([0, -1, 0], np.float32),
+                np.ones(32, np.float32),
             )
         )  # fmt: skip
     return clips

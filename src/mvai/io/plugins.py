@@ -7,10 +7,10 @@ from functools import lru_cache
 from importlib.metadata import EntryPoints, entry_points
 
 
-@lru_cache(maxsize=1)
-def _installed() -> EntryPoints:
-    """Every entry point here; looking costs some milliseconds."""
-    return entry_points()
+@lru_cache(maxsize=4)
+def _installed(group: str) -> EntryPoints:
+    """The entry points of a group; looking costs some milliseconds."""
+    return entry_points(group=group)
 
 
 def with_installed(stage: str, own: Mapping[str, str]) -> dict[str, str]:
@@ -20,6 +20,5 @@ def with_installed(stage: str, own: Mapping[str, str]) -> dict[str, str]:
         stage: detect, reconstruct, smooth or transfer; the entry point group is `mvai.<stage>`.
         own: methods that ship with mvai; no other package takes their names.
     """
-    group = _installed().select(group=f"mvai.{stage}")
-    found = {e.name: e.value.replace(" ", "") for e in group}
+    found = {e.name: e.value.replace(" ", "") for e in _installed(f"mvai.{stage}")}
     return {**found, **own}

@@ -3,7 +3,9 @@
 The encoder stands where the original has a ResNet-50: a temporal convolutional network over 2D and
 metric 3D landmarks with their confidence, the one of `landmark_correction`. What it makes of a
 frame, and its corrected landmarks, are the feature from which the graph network regresses a coarse
-mesh; a second network reads rotations and shape off that mesh.
+mesh; a second network reads rotations and shape off that mesh. Unlike the original's it says how
+every bone is turned in the crop, not relative to its parent: that can be seen on the bone's own
+vertices, and errors do not add up along a limb.
 
 All is relative to the middle of the hips in the axes of a crop on the person: x right, y up, z
 towards the viewer, metres.
@@ -69,6 +71,9 @@ class GraphCmr(nn.Module):
         super().__init__()
         coarse = coarse_graph(body, settings.vertices)
         template = body.template.numpy()[coarse.kept]
+        self.parents = [
+            BODY_JOINTS.index(body.joints[body.parents[body.joint(n)]]) for n in BODY_JOINTS[1:]
+        ]
         self.encoder = LandmarkCorrection(settings.encoder)
         self.graph_cnn = GraphCnn(
             coarse.adjacency, template, settings.encoder + 3 * POINTS,
@@ -90,44 +95,48 @@ class GraphCmr(nn.Module):
         """The regressed body of frames."""
         vertices, camera = self.graph_cnn(feature)
         # As in the original, errors of the parameters do not bend the mesh.
-        rotations, shape = self.regressor(vertices.detach())
-        return Regressed(vertices, camera, rotations, shape)
+        turned, shape = self.regressor(vertices.detach())
+        return Regressed(vertices, camera, self.local(turned), shape)
+
+    def local(self, turned: Float[Tensor, "frames 22 3 3"]) -> Float[Tensor, "frames 22 3 3"]:
+        """Rotations relative to the parent from rotations relative to the crop."""
+        return torch.cat([turned[:, :1], turned[:, self.parents].mT @ turned[:, 1:]], 1)
 
 
 @torch.no_grad()
 def regress(
     network: GraphCmr, keypoints: Keypoints
-) -> tuple[Regressed, Float[np.ndarray, "frames 33 2"]]:
-    """The network's word on every frame of a clip, and the encoder's deviations (metres, across
-    and along the view) of the landmarks.
+) -> tuple[Regressed, Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
+    """The network's word on every frame of a clip; the encoder's landmarks (metres, crop axes with
+    y down and z forward) and their deviations (metres, across and along the view).
 
     Video faster than the encoder was trained on is read at a stride, once for every phase.
     """
     x = torch.from_numpy(features(keypoints))
     frames, stride = len(x), max(1, round(keypoints.fps / RATE))
-    parts: list[tuple[slice, Tensor, Tensor]] = []
+    parts: list[tuple[slice, Tensor, Tensor, Tensor]] = []
     for phase in range(min(stride, frames)):
         span = slice(phase, None, stride)
         hidden = network.encoder.hidden(x[None, span])
         landmarks, deviation = network.encoder.landmarks(x[None, span], hidden)
         feature = torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)[0]
-        parts.append((span, feature, deviation[0].exp()))
+        parts.append((span, feature, landmarks[0], deviation[0].exp()))
     feature = torch.empty(frames, parts[0][1].shape[1])
-    deviation = torch.empty(frames, POINTS, 2)
-    for span, f, d in parts:
-        feature[span], deviation[span] = f, d
+    landmarks, deviation = torch.empty(frames, POINTS, 3), torch.empty(frames, POINTS, 2)
+    for span, f, p, d in parts:
+        feature[span], landmarks[span], deviation[span] = f, p, d
     said = [network.mesh(feature[i : i + BLOCK]) for i in range(0, frames, BLOCK)]
     whole = Regressed(
         *(torch.cat([getattr(r, field.name) for r in said]) for field in fields(Regressed))
     )
-    return whole, deviation.numpy()
+    return whole, landmarks.numpy(), deviation.numpy()
 
 
 def regressed_landmarks(
     keypoints: Keypoints, body: LinearBody, network: GraphCmr
 ) -> tuple[Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
     """Landmarks of the regressed bodies, in the form of `landmark_correction.corrected`."""
-    said, deviation = regress(network, keypoints)
+    said, _, deviation = regress(network, keypoints)
     rotations = torch.eye(3).repeat(keypoints.frames, len(body.joints), 1, 1)
     rotations[:, [body.joint(n) for n in BODY_JOINTS]] = said.rotations
     still = torch.zeros(keypoints.frames, 3)

@@ -13,6 +13,7 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.nets.graphcmr import CROP_AXES, GraphCmr, load_graphcmr, regress
 from mvai.reconstruct import Progress
+from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
 from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.initial import (
@@ -73,17 +74,16 @@ def regressed_pose(
     The translation is the one under which the regressed key-points fall on the seen ones.
     """
     frames = keypoints.frames
-    said, _ = regress(network, keypoints)
-    rotations = torch.eye(3).repeat(frames, len(body.joints), 1, 1)
-    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = said.rotations
-    shapes = said.shape
-    crop_to_world = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
-    turn = torch.from_numpy(crop_to_world * np.array(CROP_AXES)).float()
-    rotations[:, 0] = turn @ rotations[:, 0]
+    said, landmarks, _ = regress(network, keypoints)
     seen = torch.from_numpy(keypoints.seen())
-    shape = (
-        shapes[seen].median(0).values[None] if bool(seen.any()) else shapes.median(0).values[None]
+    shape = (said.shape[seen] if bool(seen.any()) else said.shape).median(0).values[None]
+    local = bones_on_landmarks(
+        body, shape, said.rotations.numpy().astype(float), landmarks * np.array(CROP_AXES)
     )
+    crop_to_world = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
+    local[:, 0] = crop_to_world * np.array(CROP_AXES) @ local[:, 0]
+    rotations = torch.eye(3).repeat(frames, len(body.joints), 1, 1)
+    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = torch.from_numpy(local).float()
 
     names = tuple(n for n in BODY_KEYPOINTS if n in keypoints.names)
     columns = [keypoints.index(n) for n in names]

@@ -32,8 +32,9 @@ class Adaptive:
     """Every limb gets its own filter over time at every moment; a network says which.
 
     Rest, steady motion and the ends of a clip stay as they are under the filters; only the learned
-    correction of the pose, where it is asked for, moves them. It turns with the body. On meshes that are not our own body
-    it works by points sampled from them, with neither the correction nor contacts.
+    correction of the pose, where it is asked for, moves them. It turns with the body. On meshes
+    that are not our own body it works by points sampled from them, with neither the correction nor
+    contacts.
     """
 
     weights: Path | None = None
