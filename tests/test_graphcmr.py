@@ -10,6 +10,7 @@ import torch
 
 from mvai.benchmark.clips import clips_in, seen_clips
 from mvai.body.anny import anny_body
+from mvai.evaluate.table1 import measures
 from mvai.geometry.downsampling import downsampling
 from mvai.nets.graph_cnn import GraphCnn, GraphConvolution
 from mvai.nets.graphcmr import (
@@ -22,9 +23,12 @@ from mvai.nets.graphcmr import (
 )
 from mvai.nets.landmark_correction import load_landmark_correction
 from mvai.nets.parameter_regressor import ParameterRegressor, nearest_rotations
+from mvai.reconstruct import method
+from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.train.graphcmr import GraphCmrRecipe, coarse_body, posed, target_of, train_graphcmr
 from mvai.train.landmark_correction import View, truth
 from mvai.types import MvaiError
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 TINY = Path(__file__).parent / "tiny_benchmark"
 
@@ -166,3 +170,42 @@ def test_missing_and_mismatched_weights_are_named(tmp_path):
     save_graphcmr(wrong, network, GraphCmrSettings(vertices=60, channels=24, layers=1))
     with pytest.raises(MvaiError, match="do not match"):
         load_graphcmr(body, wrong)
+
+
+def test_bones_lie_on_the_landmarks_and_keep_their_lengths():
+    """From rotations that know nothing, the joints of a posed body are found again."""
+    body = anny_body()
+    scene = next(iter(clips_in(TINY, "test"))).scene
+    shape = torch.from_numpy(scene.shape).float()[None]
+    points = scene.joints_and_points(body, BODY_KEYPOINTS)[1].astype(float)
+    ignorant = np.tile(np.eye(3), (scene.frames, len(BODY_JOINTS), 1, 1))
+    # A matrix that mirrors must not reach the body.
+    ignorant[:, 3] = np.diag([1.0, 1, -1])
+    local = bones_on_landmarks(body, shape, ignorant, points)
+    np.testing.assert_allclose(np.linalg.det(local), 1, atol=1e-6)
+    rotations = torch.eye(3).repeat(scene.frames, len(body.joints), 1, 1)
+    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = torch.from_numpy(local).float()
+    _, found = body.joints_and_keypoints(
+        BODY_KEYPOINTS, shape, rotations, torch.zeros(scene.frames, 3)
+    )
+    hips = [BODY_KEYPOINTS.index(n) for n in ("left_hip", "right_hip")]
+    limbs = [
+        BODY_KEYPOINTS.index(f"{side}_{n}")
+        for side in ("left", "right")
+        for n in ("knee", "ankle", "elbow", "wrist")
+    ]
+    found = found.numpy() - found.numpy()[:, hips].mean(1, keepdims=True)
+    want = points - points[:, hips].mean(1, keepdims=True)
+    assert np.linalg.norm(found - want, axis=-1)[:, limbs].mean() < 0.06
+
+
+def test_graphcmr_reconstructs_the_tiny_benchmark_near_the_fit():
+    clip = next(iter(clips_in(TINY, "test")))
+    keypoints = clip.keypoints()
+    assert keypoints is not None
+    truth = clip.scene.sequence(anny_body())
+    regressed = method("graphcmr")().reconstruct(keypoints)
+    fitted = method("smplify-x")().reconstruct(keypoints)
+    errors = [measures(s, truth)["mpjpe_mm"] for s in (regressed, fitted)]
+    assert errors[0] < 1.5 * errors[1]
+    assert regressed.topology == "anny" and regressed.camera is not None
