@@ -123,8 +123,8 @@ def test_preview_of_an_archive(inputs, tmp_path: Path, capfd):
 
 def test_settings_of_a_stage(inputs, tmp_path: Path):
     out = tmp_path / "out.npz"
-    arguments = ["imitate", inputs[0], "--smooth.window-s", "0.5", "--identity", inputs[1]]
-    assert main([*arguments, "--reconstruct.stiffness=3", "-o", str(out)]) == 0
+    chosen = ["--smooth", "savgol", "--smooth.window-s", "0.5", "--reconstruct.stiffness=3"]
+    assert main(["imitate", inputs[0], "--identity", inputs[1], *chosen, "-o", str(out)]) == 0
     stages = read_archive(out).stages
     assert stages["smooth"].settings == {"window_s": 0.5, "order": 2}
     assert stages["reconstruct"].settings == {"stiffness": 3.0}
