@@ -42,7 +42,7 @@ STAGES = {
 DEFAULTS = {
     "detect": "mediapipe",
     "reconstruct": "smplify-x",
-    "smooth": "adaptive",
+    "smooth": "savgol",
     "transfer": "rig",
 }
 
