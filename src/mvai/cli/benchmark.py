@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -10,8 +10,6 @@ from tyro.conf import Positional
 
 from mvai.cli.stage_options import StageOptions
 from mvai.progress import Report
-
-BACKBONES = ("smplify-x-paper", "smplify-x", "graphcmr", "graphcmr+smplify-x")
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,17 @@ class Reconstruct:
 
     out: Positional[Path]
     """Folder of the benchmark."""
-    backbones: tuple[str, ...] = field(default=BACKBONES)
-    """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x."""
+    backbones: tuple[str, ...] = ()
+    """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x; all when none is named."""
     pools: tuple[str, ...] = ("validation", "test", "hard", "train")
     """Which clips: train, validation, test, hard."""
     limit: int | None = None
     """At most so many clips of each pool."""
 
     def run(self, options: StageOptions, report: Report) -> None:
-        from mvai.benchmark.reconstructions import reconstruct_benchmark
+        from mvai.benchmark.reconstructions import BACKBONES, reconstruct_benchmark
 
-        for backbone in self.backbones:
+        for backbone in self.backbones or BACKBONES:
             with report.stage(backbone) as progress:
                 reconstruct_benchmark(self.out, backbone, self.pools, self.limit, progress)
 

@@ -20,7 +20,7 @@ from mvai.evaluate.table1 import measures as benchmark_measures
 from mvai.io.archive import Archive, read_archive, write_archive
 from mvai.io.atomic import make_folder
 from mvai.io.h36m import POINTS as H36M_POINTS
-from mvai.io.h36m import TESTING, H36mView, middle_clip, read_h36m
+from mvai.io.h36m import TESTING, TRAINING, H36mView, middle_clip, read_h36m
 from mvai.io.video import open_video
 from mvai.train.smoothing_clips import (
     JOINTS,
@@ -31,7 +31,7 @@ from mvai.train.smoothing_clips import (
 )
 from mvai.types import MeshSequence, MvaiError
 
-PEOPLE = {"train": ("S1", "S6", "S7"), "validation": ("S8",), "test": TESTING}
+PEOPLE = {"train": TRAINING[:-1], "validation": TRAINING[-1:], "test": TESTING}
 """The paper trains on S1, S6, S7 and S8; we choose weights on the last of them."""
 H36M_RATE = 25.0
 """Frames a second, one reading of the paper's sampling frequency of 1/25."""

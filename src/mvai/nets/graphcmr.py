@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.downsampling import Downsampling, downsampling
 from mvai.nets.graph_cnn import GraphCnn
@@ -87,9 +89,20 @@ class GraphCmr(nn.Module):
         self, features: Float[Tensor, "batch frames points 7"]
     ) -> Float[Tensor, "batch frames feature"]:
         """What the graph network is told of each frame."""
+        return self.encoded(features)[0]
+
+    def encoded(
+        self, features: Float[Tensor, "batch frames points 7"]
+    ) -> tuple[
+        Float[Tensor, "batch frames feature"],
+        Float[Tensor, "batch frames points 3"],
+        Float[Tensor, "batch frames points 2"],
+    ]:
+        """The feature of each frame, the encoder's landmarks and their log deviations."""
         hidden = self.encoder.hidden(features)
-        landmarks, _ = self.encoder.landmarks(features, hidden)
-        return torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)
+        landmarks, deviation = self.encoder.landmarks(features, hidden)
+        feature = torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)
+        return feature, landmarks, deviation
 
     def mesh(self, feature: Float[Tensor, "frames feature"]) -> Regressed:
         """The regressed body of frames."""
@@ -117,10 +130,8 @@ def regress(
     parts: list[tuple[slice, Tensor, Tensor, Tensor]] = []
     for phase in range(min(stride, frames)):
         span = slice(phase, None, stride)
-        hidden = network.encoder.hidden(x[None, span])
-        landmarks, deviation = network.encoder.landmarks(x[None, span], hidden)
-        feature = torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)[0]
-        parts.append((span, feature, landmarks[0], deviation[0].exp()))
+        feature, landmarks, deviation = network.encoded(x[None, span])
+        parts.append((span, feature[0], landmarks[0], deviation[0].exp()))
     feature = torch.empty(frames, parts[0][1].shape[1])
     landmarks, deviation = torch.empty(frames, POINTS, 3), torch.empty(frames, POINTS, 2)
     for span, f, p, d in parts:
@@ -158,6 +169,12 @@ def save_graphcmr(path: Path, network: GraphCmr, settings: GraphCmrSettings) -> 
     tensors = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous()
                for k, v in network.state_dict().items()}  # fmt: skip
     save_file(tensors, path, {"settings": json.dumps(asdict(settings))})
+
+
+@lru_cache(maxsize=1)
+def shipped_graphcmr() -> GraphCmr:
+    """The shipped network on our own body, built once: its coarse graph takes a second."""
+    return load_graphcmr(anny_body())
 
 
 def load_graphcmr(body: LinearBody, path: Path = WEIGHTS) -> GraphCmr:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Float
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
-from mvai.nets.graphcmr import CROP_AXES, GraphCmr, load_graphcmr, regress
+from mvai.nets.graphcmr import CROP_AXES, GraphCmr, regress, shipped_graphcmr
 from mvai.reconstruct import Progress
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
@@ -42,7 +41,7 @@ class GraphCmrRegression:
         body = anny_body()
         focal_px = default_focal_px(keypoints.width, keypoints.height)
         with torch.no_grad():
-            pose = regressed_pose(body, _network(), keypoints, focal_px)
+            pose = regressed_pose(body, shipped_graphcmr(), keypoints, focal_px)
             T_level = to_level(body, keypoints, pose, focal_px)
             if self.hands:
                 pose = fit_hands(body, keypoints, pose, focal_px)
@@ -59,11 +58,6 @@ class GraphCmrRegression:
             camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
             confidence=frame_confidence(keypoints),
         )
-
-
-@lru_cache(maxsize=1)
-def _network() -> GraphCmr:
-    return load_graphcmr(anny_body())
 
 
 def regressed_pose(

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from mvai.body import BodyName, body_model
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
-from mvai.nets.graphcmr import load_graphcmr, regressed_landmarks
+from mvai.nets.graphcmr import regressed_landmarks, shipped_graphcmr
 from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
 from mvai.nets.vposer import find_vposer, load_vposer
 from mvai.reconstruct import Progress
@@ -108,8 +108,7 @@ def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
     """What gives the fit its 3D landmarks."""
     if start == "landmarks":
         return partial(corrected, network=load_landmark_correction())
-    body = anny_body()
-    return partial(regressed_landmarks, body=body, network=load_graphcmr(body))
+    return partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr())
 
 
 def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
