@@ -305,3 +305,16 @@ def test_fingerprints(tmp_path: Path):
         ("gaussian", settings_, "1", "output"),
     ]
     assert key not in [stage_key(*other) for other in others]
+
+
+def test_retrained_weights_make_stages_anew(monkeypatch, tmp_path):
+    from mvai.io import fingerprint
+
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "net.safetensors").write_bytes(b"before")
+    monkeypatch.setattr(fingerprint, "files", lambda package: tmp_path)
+    before = fingerprint.software.__wrapped__()
+    assert fingerprint.software.__wrapped__() == before
+    (weights / "net.safetensors").write_bytes(b"after")
+    assert fingerprint.software.__wrapped__() != before

@@ -1,8 +1,8 @@
 """The chain of stages: detect, reconstruct, smooth, transfer; finished ones are reused.
 
 What a stage returned is filed under a key: a fingerprint of its method, its settings, this
-version and all that went in. A kept archive is written after each costly stage, so that a run
-that is interrupted or fails later goes on from there.
+version with its weights and all that went in. A kept archive is written after each costly stage,
+so that a run that is interrupted or fails later goes on from there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import mvai.smooth
 import mvai.transfer
 from mvai.detect import Detector
 from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
-from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, stage_key
+from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, software, stage_key
 from mvai.io.plugins import with_installed
 from mvai.io.video import Video
 from mvai.progress import Stopwatch
@@ -122,7 +121,7 @@ def _stored(stage: str, config: Any, *inputs: str) -> StageRecord:
     name, settings = method_name(stage, config), plain_settings(config)
     paths = [getattr(config, f.name) for f in fields(config)]
     hashes = [file_sha256(p) for p in paths if isinstance(p, Path)]
-    return StageRecord(name, settings, stage_key(name, settings, version("mvai"), *inputs, *hashes))
+    return StageRecord(name, settings, stage_key(name, settings, software(), *inputs, *hashes))
 
 
 def _same(kept: Archive, stage: str, record: StageRecord) -> bool:
@@ -221,7 +220,7 @@ def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> 
     if settings.fps is None and sequence.fps == FPS and getattr(results, "fps", None) is None:
         watch.note(f"{path} does not say its frame rate; {FPS:g} are taken (see --fps).")
     name, plain = f"import {results.kind}", {"person": person, **plain_settings(settings)}
-    key = stage_key(name, plain, version("mvai"), file_sha256(path))
+    key = stage_key(name, plain, software(), file_sha256(path))
     record = StageRecord(name, plain, key, watch.seconds["import"])
     return Archive(raw=sequence, stages={"reconstruct": record})
 

@@ -6,6 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +73,20 @@ def plain_settings(config: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
 
 
-def stage_key(method: str, settings: Mapping[str, Any], version: str, *inputs: str) -> str:
+@cache
+def software() -> str:
+    """This package's version and a digest of the weights in it: training makes stages anew."""
+    return f"{version('mvai')} {file_sha256(str(files('mvai') / 'weights'))}"
+
+
+def stage_key(method: str, settings: Mapping[str, Any], software: str, *inputs: str) -> str:
     """Fingerprint of a stage's result: same key, same result.
 
     Args:
         method: name of the method.
         settings: as `plain_settings` gives them.
-        version: of this package.
+        software: what the stage was run by (see `software`).
         inputs: fingerprints of everything the stage takes in.
     """
-    text = json.dumps([method, dict(settings), version, inputs], sort_keys=True)
+    text = json.dumps([method, dict(settings), software, inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
