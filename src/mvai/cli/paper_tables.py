@@ -97,6 +97,9 @@ class _Ablation:
     """Clips a step."""
     rate: float | None = None
     """Frames a second; those of the clips if none."""
+    joints: int | None = None
+    """Joints beside the hips in the loss of a step, drawn at random and weighted so that the
+    expected loss is that of all; all of them if none."""
     work: Path = WORK / "ablations"
     """Folder in which finished networks' results are kept."""
 
@@ -105,7 +108,9 @@ class _Ablation:
         from mvai.train.smoothers import SmootherRecipe
 
         which = "table2" if isinstance(self, Table2) else "table3"
-        recipe = SmootherRecipe(steps=self.steps, batch=self.batch, rate=self.rate)
+        recipe = SmootherRecipe(
+            steps=self.steps, batch=self.batch, rate=self.rate, joints=self.joints
+        )
         print(
             evaluate_ablation(
                 which, self.data, self.output, self.work, report, self.backbones, self.seeds, recipe
@@ -121,6 +126,8 @@ class Table2(_Ablation):
 @dataclass(frozen=True)
 class Table3(_Ablation):
     """mesh2mesh with other kernels and other numbers of layers."""
+
+    joints: int | None = 3
 
 
 @dataclass(frozen=True)

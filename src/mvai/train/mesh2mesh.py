@@ -38,15 +38,17 @@ def train_mesh2mesh(
     """
     torch.manual_seed(recipe.seed)
     network = Mesh2Mesh(settings)
-    thin = thinned([*clips, *validation], vertex_reach(settings))
+    reach = vertex_reach(settings)
+    thin = thinned([*clips, *validation], reach)
 
     def forward(batch: SmoothingBatch) -> torch.Tensor:
         smooth = network.training_forward(batch.vertices)
         return torch.einsum("jv,bfvd->bfjd", batch.regressor, smooth)
 
     history = train_smoother(
-        network, forward, thin[: len(clips)], thin[len(clips) :], recipe, checkpoint, progress
-    )
+        network, forward, thin[: len(clips)], thin[len(clips) :], recipe, checkpoint, progress,
+        reach=reach,
+    )  # fmt: skip
     return network, history
 
 

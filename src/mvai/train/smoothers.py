@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mvai.io.atomic import written_whole
-from mvai.train.smoothing_clips import HIPS, SmoothingClip
+from mvai.train.smoothing_clips import HIPS, SmoothingClip, with_joints
 from mvai.types import MvaiError
 
 
@@ -44,6 +44,9 @@ class SmootherRecipe:
     """Half of the clips are seen in a mirror (x becomes -x)."""
     validate_every: int = 100
     """Steps between validations; the weights with the least loss there are kept."""
+    joints: int | None = None
+    """Joints beside the hips that the loss of a step looks at, drawn anew each time; None takes
+    all. They count for those left out, so the expected loss and gradient are those of all."""
     seed: int = 0
 
 
@@ -63,6 +66,8 @@ class SmoothingBatch:
     """Direction from the person to the camera, of length 1."""
     mirrored: Bool[Tensor, " batch"]
     """Where the clip is seen in a mirror, so that joints called left are the person's right."""
+    hips: tuple[int, int] = HIPS
+    """Which of the joints are the hips."""
 
 
 Forward = Callable[[SmoothingBatch], Float[Tensor, "batch frames joints 3"]]
@@ -104,10 +109,24 @@ def smoothing_loss(
 
 
 def root_relative(
-    joints: Float[Tensor, "*batch frames joints 3"],
+    joints: Float[Tensor, "*batch frames joints 3"], hips: tuple[int, int] = HIPS
 ) -> Float[Tensor, "*batch frames joints 3"]:
     """Joints relative to the middle of the hips in each frame."""
-    return joints - joints[..., list(HIPS), :].mean(-2, keepdim=True)
+    return joints - joints[..., list(hips), :].mean(-2, keepdim=True)
+
+
+def drawn_joints(
+    joints: int, count: int, rng: np.random.Generator
+) -> tuple[list[int], Float[Tensor, "drawn 1"]]:
+    """The hips and `count` other joints, drawn at random, and how much each counts.
+
+    Those drawn stand for all that are not hips, so that the expectation of a sum over joints is the
+    sum over all. The hips always take part, since the others are relative to them; they come first.
+    """
+    others = [j for j in range(joints) if j not in HIPS]
+    count = min(count, len(others))
+    drawn = sorted(rng.choice(others, count, replace=False).tolist())
+    return [*HIPS, *drawn], torch.tensor([1.0, 1.0, *[len(others) / count] * count])[:, None]
 
 
 def batch_of(
@@ -148,6 +167,7 @@ def train_smoother(
     checkpoint: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     loss: Loss | None = None,
+    reach: int = 0,
 ) -> list[dict[str, float]]:
     """Trains a network in place and leaves it with the weights that did best on validation.
 
@@ -157,6 +177,7 @@ def train_smoother(
             validation; removed in the end.
         progress: hears of steps.
         loss: of predicted and true joints; None takes the paper's.
+        reach: how far in vertex order the network sees, where the recipe draws joints.
 
     Returns:
         Loss on both, at every validation.
@@ -167,8 +188,11 @@ def train_smoother(
     if not clips or not validation:
         raise MvaiError("A smoother needs clips to train on and clips to validate on.")
 
-    def error(batch: SmoothingBatch) -> Tensor:
-        predicted, truth = root_relative(forward(batch)), root_relative(batch.truth)
+    def error(batch: SmoothingBatch, weights: Tensor | float = 1.0) -> Tensor:
+        predicted = root_relative(forward(batch), batch.hips)
+        truth = root_relative(batch.truth, batch.hips)
+        # The losses are sums of norms: a position times a weight counts that much.
+        predicted, truth = weights * predicted, weights * truth
         if loss is not None:
             return loss(predicted, truth)
         return smoothing_loss(predicted, truth, recipe.motion_weight)
@@ -197,8 +221,14 @@ def train_smoother(
         chosen = rng.integers(0, len(clips), recipe.batch)
         starts = [int(rng.integers(0, max(1, clips[i].frames - recipe.frames + 1))) for i in chosen]
         flips = [bool(recipe.mirror and r < 0.5) for r in rng.random(recipe.batch)]
-        batch = batch_of([clips[i] for i in chosen], starts, recipe.frames, flips)
-        value = error(batch)
+        windows, weights = [clips[i] for i in chosen], torch.ones(1)
+        if recipe.joints is not None:
+            joints, weights = drawn_joints(len(clips[0].regressor), recipe.joints, rng)
+            windows = [with_joints(c, joints, reach) for c in windows]
+        batch = batch_of(windows, starts, recipe.frames, flips)
+        if recipe.joints is not None:
+            batch = replace(batch, hips=(0, 1))
+        value = error(batch, weights)
         optimiser.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -97,6 +97,27 @@ def regressor_for(
     return A[:, used].toarray().astype(np.float32), used
 
 
+def with_joints(clip: SmoothingClip, joints: Sequence[int], reach: int = 0) -> SmoothingClip:
+    """The clip with only some of its joints and the vertices they need.
+
+    Args:
+        reach: keep this many neighbours in vertex order on either side, as `regressor_for` does.
+    """
+    regressor = clip.regressor[list(joints)]
+    used = _near(clip.indices, clip.indices[regressor.any(0)], reach)
+    return replace(
+        clip, vertices=clip.vertices[:, used], regressor=regressor[:, used],
+        indices=clip.indices[used], truth=clip.truth[:, list(joints)],
+    )  # fmt: skip
+
+
+def _near(
+    indices: Int[np.ndarray, " verts"], needed: Int[np.ndarray, " needed"], reach: int
+) -> Int[np.ndarray, " near"]:
+    """Which of the vertices are no farther in vertex order than `reach` from one of some."""
+    return np.flatnonzero((np.abs(indices[:, None] - needed) <= reach).any(1))
+
+
 def smoothing_clip(
     name: str,
     sequence: MeshSequence,
@@ -190,7 +211,7 @@ def thinned(clips: Sequence[SmoothingClip], reach: int = 0) -> list[SmoothingCli
             weights = _fitted(examples[:, kept], target)
         out[kept] = weights
     needed = indices[thin.any(0)]
-    used = np.flatnonzero((np.abs(indices[:, None] - needed) <= reach).any(1))
+    used = _near(indices, needed, reach)
     return [
         replace(c, vertices=c.vertices[:, used], regressor=thin[:, used], indices=indices[used])
         for c in clips
