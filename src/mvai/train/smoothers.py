@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,11 @@ def drawn_joints(
 
 
 def batch_of(
-    clips: Sequence[SmoothingClip], starts: Sequence[int], frames: int, mirror: Sequence[bool]
+    clips: Sequence[SmoothingClip],
+    starts: Sequence[int],
+    frames: int,
+    mirror: Sequence[bool],
+    hips: tuple[int, int] = HIPS,
 ) -> SmoothingBatch:
     """Windows of `frames` frames of some clips. Shorter clips repeat their last frame."""
     rows: dict[str, list[np.ndarray]] = {
@@ -148,8 +152,9 @@ def batch_of(
         rows["view"].append(towards / np.linalg.norm(towards))
     tensors = {k: torch.from_numpy(np.stack(v).astype(np.float32)) for k, v in rows.items()}
     return SmoothingBatch(
-        regressor=torch.from_numpy(clips[0].regressor), mirrored=torch.tensor(mirror), **tensors
-    )
+        regressor=torch.from_numpy(clips[0].regressor), mirrored=torch.tensor(mirror), hips=hips,
+        **tensors,
+    )  # fmt: skip
 
 
 def middle_windows(clips: Sequence[SmoothingClip], frames: int) -> SmoothingBatch:
@@ -221,14 +226,11 @@ def train_smoother(
         chosen = rng.integers(0, len(clips), recipe.batch)
         starts = [int(rng.integers(0, max(1, clips[i].frames - recipe.frames + 1))) for i in chosen]
         flips = [bool(recipe.mirror and r < 0.5) for r in rng.random(recipe.batch)]
-        windows, weights = [clips[i] for i in chosen], torch.ones(1)
+        windows, hips, weights = [clips[i] for i in chosen], HIPS, torch.ones(1)
         if recipe.joints is not None:
             joints, weights = drawn_joints(len(clips[0].regressor), recipe.joints, rng)
-            windows = [with_joints(c, joints, reach) for c in windows]
-        batch = batch_of(windows, starts, recipe.frames, flips)
-        if recipe.joints is not None:
-            batch = replace(batch, hips=(0, 1))
-        value = error(batch, weights)
+            windows, hips = [with_joints(c, joints, reach) for c in windows], (0, 1)
+        value = error(batch_of(windows, starts, recipe.frames, flips, hips), weights)
         optimiser.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
