@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
@@ -21,6 +22,7 @@ from mvai.nets.adaptive_filter import (
     AdaptiveFilter,
     AdaptiveFilterSettings,
     filter_bank,
+    mixed,
 )
 from mvai.nets.smoother_files import save_smoother
 from mvai.nets.smoothnet import SmoothNet, SmoothNetSettings, smoothnet_loss
@@ -28,6 +30,7 @@ from mvai.nets.windows import Working
 from mvai.smooth.adaptive import Adaptive, bank_taps, confident_means, toeplitz
 from mvai.smooth.adaptive_contacts import contact_displacement
 from mvai.smooth.adaptive_handles import body_handles, sampled_handles
+from mvai.smooth.adaptive_limit import calm, limit_displacement
 from mvai.smooth.smoothnet import SmoothNet as SmoothNetSmoother
 from mvai.train.smoothers_beyond import (
     save_adaptive,
@@ -141,26 +144,26 @@ def test_mirrored_clips_swap_sides():
 def test_mesh_and_joints_agree(smoother: Adaptive):
     """Vertices filtered in tiles and chunks give the joints that the network's own form gives."""
     sequence = walking(50)
-    plain = dataclasses.replace(smoother, keep_contacts=False)
+    plain = dataclasses.replace(smoother, keep_contacts=False, correct=0.0)
     body = anny_body()
     out = body.regress(POINTS, plain.smooth(sequence).vertices)
     from mvai.nets.windows import PATH_SIGMA_S, surface_weights
-    from mvai.smooth.adaptive import calm_path
 
     weights = surface_weights(sequence.vertices[0], sequence.faces)
     centre = np.einsum("v,fvd->fd", weights, sequence.vertices)
     points = body.regress(POINTS, sequence.vertices) - centre[:, None]
     A = body.regressor[[body.regressed.index(n) for n in POINTS]]
     spread = torch.from_numpy(np.asarray(A @ body_handles(body, POINTS), np.float32))
-    view = -torch.from_numpy(centre.mean(0)).float()[None]
-    want = random_network()(
-        torch.from_numpy(points).float()[None], torch.ones(1, 50), torch.tensor([[0.0, 1.0, 0.0]]),
-        view / view.norm(), 25.0, None, spread,
-    )[0].detach().numpy()  # fmt: skip
-    want = want + calm_path(centre, PATH_SIGMA_S * 25)[:, None]
+    x, bank = torch.from_numpy(points).float()[None], filter_bank(50, 25.0)
+    shares = random_network().filter_weights(
+        x, bank, torch.ones(1, 50), torch.arange(len(POINTS)), 25.0
+    )
+    want = mixed(bank, x, torch.einsum("pq,btqk->btpk", spread, shares))[0].detach().numpy()
+    want = want + spread.numpy() @ limit_displacement(points, want, 25.0)
+    want = want + calm(centre, PATH_SIGMA_S * 25)[:, None]
     # The joints' blended weights stand for those of their vertices.
-    assert np.abs(out - want).mean() < 0.002
-    assert np.abs(out - body.regress(POINTS, sequence.vertices)).mean() > 0.005
+    assert np.abs(out - want).mean() < 0.001
+    assert np.abs(out - body.regress(POINTS, sequence.vertices)).mean() > 0.003
 
 
 def test_body_turned_with_its_camera(smoother: Adaptive):
@@ -214,6 +217,12 @@ def test_low_confidence_frames_are_replaced(smoother: Adaptive):
     truth = sequence.vertices[20] - sequence.vertices[20].mean(0)
     assert np.abs(relative - truth).max() < 0.02
     assert confident_means(np.ones(5), 25.0) is None
+    # A clip that is lost for a second is left as it is there.
+    lost = np.ones(60)
+    lost[15:45] = 0.0
+    repair = confident_means(lost, 25.0)
+    assert repair is not None and repair[30, 30] > 0.99 and repair[20, 15:45].sum() > 0.9
+    np.testing.assert_allclose(repair.sum(1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 33, 200])
@@ -257,13 +266,59 @@ def test_handles_are_convex_and_near():
     np.testing.assert_allclose(weights[index].argmax(1), np.arange(20))
 
 
+# What was clearly seen.
+
+
+def over_smoothed(seen: np.ndarray) -> np.ndarray:
+    return gaussian_filter1d(seen, 3, axis=0, mode="nearest")
+
+
+def test_a_fast_arm_that_is_seen_well_keeps_its_swing():
+    rng = np.random.default_rng(0)
+    swing = np.zeros((100, 1, 3))
+    swing[:, 0, 0] = 0.3 * np.sin(2 * np.pi * 1.5 * np.arange(100) / 25)
+    seen = swing + 0.001 * rng.normal(size=swing.shape)
+    smooth = over_smoothed(seen)
+    limited = smooth + limit_displacement(seen, smooth, 25.0)
+    inner = slice(15, 85)
+    lost = np.linalg.norm(smooth - swing, axis=-1)[inner].max()
+    left = np.linalg.norm(limited - swing, axis=-1)[inner].max()
+    assert lost > 0.12 and left < 0.15 * lost
+
+
+def test_jitter_and_leaps_are_no_motion():
+    rng = np.random.default_rng(0)
+    shaking = 0.02 * rng.normal(size=(100, 3, 3))
+    # For two frames a hand leaps to the other side.
+    shaking[40:42, 0, 1] += 0.8
+    smooth = over_smoothed(shaking)
+    limited = smooth + limit_displacement(shaking, smooth, 25.0)
+    assert np.linalg.norm(limited[40, 0]) < 0.6 * np.linalg.norm(shaking[40, 0])
+
+    def shake(points: np.ndarray) -> float:
+        return float(np.linalg.norm(np.diff(points[:, 1:], 2, axis=0), axis=-1).mean())
+
+    assert shake(limited) < 0.15 * shake(shaking)
+
+
+@settings(deadline=None, max_examples=20)
+@given(frames=st.integers(1, 40), fps=st.sampled_from([5.0, 25.0, 60.0]), seed=st.integers(0, 99))
+def test_the_limit_turns_with_the_points_and_only_leads_back(frames: int, fps: float, seed: int):
+    rng = np.random.default_rng(seed)
+    seen = rng.normal(size=(frames, 2, 3)).cumsum(0) * 0.05
+    smooth = over_smoothed(seen)
+    pull = limit_displacement(seen, smooth, fps)
+    R = Rotation.from_rotvec(rng.normal(size=3)).as_matrix()
+    np.testing.assert_allclose(limit_displacement(seen @ R.T, smooth @ R.T, fps), pull @ R.T)
+    np.testing.assert_allclose(limit_displacement(seen + 1, smooth + 1, fps), pull, atol=1e-9)
+    np.testing.assert_allclose(limit_displacement(seen, seen, fps), 0, atol=1e-12)
+
+
 # Contacts.
 
 
 def stepping(fps: float = 25.0) -> tuple[np.ndarray, np.ndarray]:
     """Points of a walker whose left foot stands for a second, and the same over-smoothed."""
-    from scipy.ndimage import gaussian_filter1d
-
     frames = 75
     t = np.arange(frames) / fps
     points = np.zeros((frames, len(POINTS), 3))
@@ -298,8 +353,6 @@ def test_a_planted_foot_stays_planted():
 
 
 def test_a_clap_still_touches():
-    from scipy.ndimage import gaussian_filter1d
-
     frames, fps = 50, 25.0
     gap = 0.06 + 0.5 * np.abs(np.sin(2 * np.pi * np.arange(frames) / fps))
     points = np.random.default_rng(0).normal(size=(1, len(POINTS), 3)).repeat(frames, 0)

@@ -1,4 +1,4 @@
-"""An adaptive filter: strength by limb and moment, a learned correction, contacts kept."""
+"""An adaptive filter: strength by limb and moment, clearly seen motion and contacts kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ CHUNK = 32
 WINDOW = 128
 """Frames that the network sees at a time, at its own rate; windows overlap by half."""
 SURE = 0.5
-"""Frames of less confidence than this are replaced in part by what is around them."""
+"""Frames of less confidence than this are replaced in part by what is around them,"""
+BRIDGED = 0.5
+"""and the less so, the less of that is sure, from this share on."""
 
 Paths = Float[np.ndarray, "frames points 3"]
 
@@ -31,10 +33,11 @@ Paths = Float[np.ndarray, "frames points 3"]
 class Adaptive:
     """Every limb gets its own filter over time at every moment; a network says which.
 
-    Rest, steady motion and the ends of a clip stay as they are under the filters; only the learned
-    correction of the pose, where it is asked for, moves them. It turns with the body. On meshes
-    that are not our own body it works by points sampled from them, with neither the correction nor
-    contacts.
+    A limb that is followed well keeps its swing, whatever the network says: it is not led away from
+    where it was seen by more than its own jitter explains. Rest, steady motion and the ends of a
+    clip stay as they are under the filters; only the learned correction of the pose, where it is
+    asked for, moves them. It turns with the body. On meshes that are not our own body it works by
+    points sampled from them, with neither the correction nor contacts.
     """
 
     weights: Path | None = None
@@ -66,6 +69,7 @@ class Adaptive:
         from mvai.nets.windows import PATH_SIGMA_S, surface_weights
         from mvai.smooth.adaptive_contacts import contact_displacement
         from mvai.smooth.adaptive_handles import body_handles, sampled_handles
+        from mvai.smooth.adaptive_limit import calm, limit_displacement
 
         network, working = load_smoother(
             self.weights or SHIPPED, "adaptive",
@@ -75,12 +79,17 @@ class Adaptive:
             return sequence
         fps, vertices = sequence.fps, sequence.vertices
         body = _body_of(sequence)
+        index, handles = np.zeros(0, int), np.zeros((0, 0), np.float32)
         if body is not None:
             handles = body_handles(body, POINTS)
-            points = body.regress(POINTS, vertices).astype(np.float64)
         else:
             index, handles = sampled_handles(vertices[0], SAMPLED)
-            points = vertices[:, index].astype(np.float64)
+
+        def points_of(surface: Float[np.ndarray, "frames verts 3"]) -> Paths:
+            chosen = surface[:, index] if body is None else body.regress(POINTS, surface)
+            return chosen.astype(np.float64)
+
+        points = points_of(vertices)
         centre = np.einsum("v,fvd->fd", surface_weights(vertices[0], sequence.faces), vertices)
         view = np.zeros(3)
         if sequence.camera is not None:
@@ -97,13 +106,16 @@ class Adaptive:
         weights = weights * strength[:, None]
         weights[..., 0] += 1 - strength
         moved = correction * (strength[:, None] * self.correct)
-        path = calm_path(centre, PATH_SIGMA_S * fps)
-        result = filtered(vertices, centre, path, handles, weights, moved, sure, fps)
+        path = calm(centre, PATH_SIGMA_S * fps)
+        repair = confident_means(np.minimum(sure / SURE, 1.0), fps)
+        result = filtered(vertices, centre, path, handles, weights, repair, fps)
+        seen = points - centre[:, None]
+        if repair is not None:
+            seen = np.einsum("fg,gpd->fpd", repair, seen)
+        pull = moved + limit_displacement(seen, points_of(result) - path[:, None], fps)
+        led(result, handles, pull)
         if self.keep_contacts and body is not None:
-            after = body.regress(POINTS, result).astype(np.float64)
-            pull = contact_displacement(points, after, POINTS, fps)
-            for f in range(sequence.frames):
-                result[f] += handles @ pull[f].astype(np.float32)
+            led(result, handles, contact_displacement(points, points_of(result), POINTS, fps))
         return sequence.with_vertices(result)
 
     def _strength(self, point: str) -> float:
@@ -123,13 +135,13 @@ def _body_of(sequence: MeshSequence) -> Any:
     return body if len(body.template) == sequence.vertices.shape[1] else None
 
 
-def calm_path(path: Float[np.ndarray, "frames 3"], sigma: float) -> Float[np.ndarray, "frames 3"]:
-    """The path of the body's centre through a Gaussian that leaves its ends."""
-    from scipy.ndimage import gaussian_filter1d
-
-    reach = min(int(np.ceil(4 * sigma)), len(path) - 1)
-    longer = np.pad(path, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
-    return gaussian_filter1d(longer, sigma, axis=0, radius=reach)[reach : -reach or None]
+def led(
+    surface: Float[np.ndarray, "frames verts 3"], handles: Float[np.ndarray, "verts points"],
+    pull: Paths,
+) -> None:  # fmt: skip
+    """Displaces vertices in place with the points that they follow."""
+    for vertices, row in zip(surface, pull.astype(np.float32), strict=True):
+        vertices += handles @ row
 
 
 def predicted(
@@ -185,18 +197,23 @@ def predicted(
 def filtered(
     vertices: Float[np.ndarray, "frames verts 3"], centre: Float[np.ndarray, "frames 3"],
     path: Float[np.ndarray, "frames 3"], handles: Float[np.ndarray, "verts points"],
-    weights: Float[np.ndarray, "frames points filters"], move: Paths,
-    sure: Float[np.ndarray, " frames"], fps: float,
+    weights: Float[np.ndarray, "frames points filters"],
+    repair: Float[np.ndarray, "frames frames"] | None, fps: float,
 ) -> Float[np.ndarray, "frames verts 3"]:  # fmt: skip
-    """Every vertex through its own mixture of the bank's filters, displaced, on the path given."""
+    """Every vertex through its own mixture of the bank's filters, on the path given.
+
+    Args:
+        centre: the surface's centroid.
+        path: what it is to be.
+        repair: what `confident_means` says.
+    """
     import torch
 
     taps = bank_taps(len(vertices), fps)
     reach = taps.shape[1] // 2
     frames = len(vertices)
-    repair = confident_means(np.minimum(sure / SURE, 1.0), fps)
     result = np.empty_like(vertices)
-    w, m = (torch.from_numpy(a.astype(np.float32)) for a in (weights, move))
+    w = torch.from_numpy(weights.astype(np.float32))
     for begin in range(0, vertices.shape[1], TILE):
         span = slice(begin, begin + TILE)
         B = torch.from_numpy(handles[span])
@@ -212,7 +229,7 @@ def filtered(
             y = y.unflatten(2, x.shape[1:])
             at = slice(start, start + count)
             shares = torch.einsum("fpk,vp->kfv", w[at], B)
-            smooth = (y * shares[:, :, None]).sum(0) + torch.einsum("fpd,vp->fdv", m[at], B)
+            smooth = (y * shares[:, :, None]).sum(0)
             result[at, span] = smooth.transpose(1, 2).numpy() + path[at, None]
     return result
 
@@ -251,10 +268,17 @@ def toeplitz(taps: Any, count: int) -> Any:
 
 
 def confident_means(sure: Float[np.ndarray, " frames"], fps: float) -> np.ndarray | None:
-    """Replaces frames by the sure ones around them as far as they are not sure; None if all are."""
+    """Replaces short stretches of frames that are not sure by the sure ones around them.
+
+    None if all frames are sure, or none.
+    """
     if (sure >= 1).all() or (sure <= 0).all():
         return None
     t = np.arange(len(sure)) / fps
-    near = np.exp(-0.5 * ((t[:, None] - t) / 0.1) ** 2) * sure + 1e-9 * sure
+    near = np.exp(-0.5 * ((t[:, None] - t) / 0.1) ** 2)
+    known = (near * sure).sum(1) / near.sum(1)
+    # A long stretch without anything sure is no gap to be bridged: what lies beyond is too far.
+    bridge = (1 - sure) * np.minimum(1.0, known / BRIDGED)
+    near = near * sure + 1e-9 * sure
     near /= near.sum(1, keepdims=True)
-    return (np.diag(sure) + (1 - sure)[:, None] * near).astype(np.float32)
+    return (np.diag(1 - bridge) + bridge[:, None] * near).astype(np.float32)
