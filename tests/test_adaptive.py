@@ -27,10 +27,10 @@ from mvai.nets.adaptive_filter import (
 from mvai.nets.smoother_files import save_smoother
 from mvai.nets.smoothnet import SmoothNet, SmoothNetSettings, smoothnet_loss
 from mvai.nets.windows import Working
-from mvai.smooth.adaptive import Adaptive, bank_taps, confident_means, toeplitz
+from mvai.smooth.adaptive import Adaptive, bank_taps, confident_means, smoothed_centre, toeplitz
 from mvai.smooth.adaptive_contacts import contact_displacement
 from mvai.smooth.adaptive_handles import body_handles, sampled_handles
-from mvai.smooth.adaptive_limit import calm, limit_displacement
+from mvai.smooth.adaptive_limit import limit_displacement
 from mvai.smooth.smoothnet import SmoothNet as SmoothNetSmoother
 from mvai.train.smoothers_beyond import (
     save_adaptive,
@@ -147,7 +147,7 @@ def test_mesh_and_joints_agree(smoother: Adaptive):
     plain = dataclasses.replace(smoother, keep_contacts=False, correct=0.0)
     body = anny_body()
     out = body.regress(POINTS, plain.smooth(sequence).vertices)
-    from mvai.nets.windows import PATH_SIGMA_S, surface_weights
+    from mvai.nets.windows import surface_weights
 
     weights = surface_weights(sequence.vertices[0], sequence.faces)
     centre = np.einsum("v,fvd->fd", weights, sequence.vertices)
@@ -160,7 +160,8 @@ def test_mesh_and_joints_agree(smoother: Adaptive):
     )
     want = mixed(bank, x, torch.einsum("pq,btqk->btpk", spread, shares))[0].detach().numpy()
     want = want + spread.numpy() @ limit_displacement(points, want, 25.0)
-    want = want + calm(centre, PATH_SIGMA_S * 25)[:, None]
+    towards = -centre.mean(0) / np.linalg.norm(centre.mean(0))
+    want = want + smoothed_centre(centre, towards, 25.0)[:, None]
     # The joints' blended weights stand for those of their vertices.
     assert np.abs(out - want).mean() < 0.001
     assert np.abs(out - body.regress(POINTS, sequence.vertices)).mean() > 0.003
@@ -312,6 +313,24 @@ def test_the_limit_turns_with_the_points_and_only_leads_back(frames: int, fps: f
     np.testing.assert_allclose(limit_displacement(seen @ R.T, smooth @ R.T, fps), pull @ R.T)
     np.testing.assert_allclose(limit_displacement(seen + 1, smooth + 1, fps), pull, atol=1e-9)
     np.testing.assert_allclose(limit_displacement(seen, seen, fps), 0, atol=1e-12)
+
+
+def test_a_jump_keeps_its_height_though_depth_shakes():
+    rng = np.random.default_rng(0)
+    t = np.arange(60) / 30
+    up = 0.3 * np.sin(np.pi * t) ** 4
+    centre = np.stack([0 * t, up, -4 + 0.05 * rng.normal(size=60)], 1)
+    view = np.array([0.0, 0.0, 1.0])
+    smooth = smoothed_centre(centre, view, 30.0)
+    lost = np.abs(smooth[:, 1] - up).max()
+    assert lost < 0.02
+
+    def shake(path: np.ndarray) -> float:
+        return float(np.abs(np.diff(path[5:-5, 2], 2)).mean())
+
+    assert shake(smooth) < 0.15 * shake(centre)
+    # Without a known view, all directions are one.
+    assert np.abs(smoothed_centre(centre, 0 * view, 30.0)[:, 1] - up).max() > 1.5 * lost
 
 
 # Contacts.

@@ -34,7 +34,7 @@ class Adaptive:
     """Every limb gets its own filter over time at every moment; a network says which.
 
     A limb that is followed well keeps its swing, whatever the network says: it is not led away from
-    where it was seen by more than its own jitter explains. Rest, steady motion and the ends of a
+    where it was seen by more than it shakes. Rest, steady motion and the ends of a
     clip stay as they are under the filters; only the learned correction of the pose, where it is
     asked for, moves them. It turns with the body. On meshes that are not our own body it works by
     points sampled from them, with neither the correction nor contacts.
@@ -66,10 +66,10 @@ class Adaptive:
             AdaptiveFilterSettings,
         )
         from mvai.nets.smoother_files import load_smoother
-        from mvai.nets.windows import PATH_SIGMA_S, surface_weights
+        from mvai.nets.windows import surface_weights
         from mvai.smooth.adaptive_contacts import contact_displacement
         from mvai.smooth.adaptive_handles import body_handles, sampled_handles
-        from mvai.smooth.adaptive_limit import calm, limit_displacement
+        from mvai.smooth.adaptive_limit import limit_displacement
 
         network, working = load_smoother(
             self.weights or SHIPPED, "adaptive",
@@ -106,7 +106,7 @@ class Adaptive:
         weights = weights * strength[:, None]
         weights[..., 0] += 1 - strength
         moved = correction * (strength[:, None] * self.correct)
-        path = calm(centre, PATH_SIGMA_S * fps)
+        path = smoothed_centre(centre, view, fps)
         repair = confident_means(np.minimum(sure / SURE, 1.0), fps)
         result = filtered(vertices, centre, path, handles, weights, repair, fps)
         seen = points - centre[:, None]
@@ -133,6 +133,26 @@ def _body_of(sequence: MeshSequence) -> Any:
 
     body = anny_body()
     return body if len(body.template) == sequence.vertices.shape[1] else None
+
+
+def smoothed_centre(
+    centre: Float[np.ndarray, "frames 3"], view: Float[np.ndarray, " 3"], fps: float
+) -> Float[np.ndarray, "frames 3"]:
+    """The path of the body's centre through a Gaussian, with its own limit along the view.
+
+    One camera sees depth much worse than the rest, and what shakes there must not cost a jump its
+    height.
+
+    Args:
+        view: direction to the camera; zero where it is not known.
+    """
+    from mvai.nets.windows import PATH_SIGMA_S
+    from mvai.smooth.adaptive_limit import calm, limit_displacement
+
+    depth = (centre @ view)[:, None] * view
+    parts = np.stack([depth, centre - depth], 1).astype(np.float64)
+    smooth = calm(parts, PATH_SIGMA_S * fps)
+    return (smooth + limit_displacement(parts, smooth, fps)).sum(1)
 
 
 def led(

@@ -3,8 +3,8 @@
 A filter strong enough for jitter also rounds a fast swing: the arm then stands beside the person's.
 The two differ in time: jitter changes sign from frame to frame, lost amplitude lasts. So what a
 filter displaces is divided into both, and the lasting part may be no longer than the joint's own
-jitter explains: next to nothing for an arm that is followed well, as much as it likes for one that
-leaps about because it is lost.
+jitter: next to nothing for an arm that is followed well, much for one that leaps about because it
+is lost.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
-LASTING_S = 0.06
+LASTING_S = 0.05
 """A displacement lasts if the sharp filter of this standard deviation leaves it."""
 JITTER_S = 0.03
 """Jitter is what the sharp filter of this standard deviation takes away,"""
 AROUND_S = 0.12
 """as a root mean square over about this time."""
-ALLOWED = 2.0
-"""A lasting displacement may be this many times the jitter, and"""
-ALLOWED_M = 0.003
-"""this much longer, which nobody sees."""
+UNSEEN_M = 0.003
+"""A lasting displacement may be longer than the jitter by this much, which nobody sees."""
 
 Points = Float[np.ndarray, "frames points 3"]
 
@@ -40,7 +38,7 @@ def limit_displacement(seen: Points, smooth: Points, fps: float) -> Points:
     jitter = np.linalg.norm(seen - sharp(seen, JITTER_S * fps), axis=-1)
     power = calm(np.square(jitter), AROUND_S * fps)
     # Continued by its point reflection, a square can fall below zero beside the ends.
-    allowed = ALLOWED_M + ALLOWED * np.sqrt(np.maximum(power, 0.0))
+    allowed = UNSEEN_M + np.sqrt(np.maximum(power, 0.0))
     length = np.linalg.norm(lasting, axis=-1)
     share = calm(np.minimum(1.0, allowed / np.maximum(length, 1e-9)), LASTING_S * fps)
     return (np.clip(share, 0.0, 1.0) - 1.0)[..., None] * lasting
