@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from mvai.body.anny import anny_body
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.npt import Npt, NptSettings
+from mvai.nets.npt_fast import FastNpt, spatial_order
 from mvai.nets.npt_files import TrainedNpt, load_npt, load_original, save_npt
 from mvai.nets.npt_parts import OrderedEncoder
 from mvai.nets.npt_skeleton import IdentityJoints, joint_maps, kinematics
@@ -134,7 +136,7 @@ def test_tiles_change_nothing(form: NptSettings, tile: int) -> None:
     whole, code = npt.identity_code(identity), npt.encode(pose)
     if form.parents:
         code = npt.maps(npt.pose_rotations(pose), npt.joint_finder(identity))
-    tiled = npt.pose_mesh(code, identity, whole, tile)
+    tiled = FastNpt(npt, tile).pose_mesh(code, identity, whole)
     assert torch.allclose(tiled, npt(pose, identity), atol=1e-5)
 
 
@@ -226,20 +228,50 @@ def test_weights_survive_the_disk(tmp_path: Path) -> None:
 
 def test_faster_than_the_original_layout() -> None:
     """A loose bound on processor time; docs/npt.md has the measurement at full width."""
-    form = NptSettings(code=512, widths=(515, 257, 128))
-    naive, ours = twins(form)
-    pose, identity = some(1, 500, 3), some(1, 2500, 3, seed=1)
+    naive, ours = twins(NptSettings(code=512, widths=(515, 257, 128)))
+    fast = FastNpt(ours)
+    pose, identity = some(500, 3), body_surface(2500)
 
-    def seconds(run: nn.Module, dtype: torch.dtype) -> float:
-        best = float("inf")
+    def best_of_three(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
+        best, out = float("inf"), identity
         for _ in range(3):
             start = time.process_time()
-            run.to(dtype)(pose.to(dtype), identity.to(dtype))
+            out = run()
             best = min(best, time.process_time() - start)
-        return best
+        return best, out
 
-    slow = seconds(naive, torch.float32)
-    assert seconds(ours, torch.float32) < 1.2 * slow
+    slow, expected = best_of_three(lambda: naive(pose[None], identity[None])[0])
+    quick, out = best_of_three(lambda: fast.pose_mesh(ours.encode(pose), identity))
+    assert torch.allclose(out, expected, atol=1e-4)
+    assert quick < slow / 1.8
+
+
+def body_surface(verts: int) -> Tensor:
+    """Vertices of our body about the middle of its bounding box."""
+    v = anny_body().template
+    v = v[torch.linspace(0, len(v) - 1, verts).long()]
+    return v - (v.amax(0) + v.amin(0)) / 2
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_fast_form_whatever_the_signs(scale: float) -> None:
+    """Tiny bodies leave all signs of a tile alone, huge ones change most; large meshes are not
+    held."""
+    naive, ours = twins(SMALL, seed=4)
+    pose, identity = some(60, 3), scale * body_surface(700)
+    expected = naive(pose[None], identity[None])[0]
+    with pytest.MonkeyPatch.context() as patch:
+        for held in (2**24, 0):
+            patch.setattr("mvai.nets.npt_fast.HELD", held)
+            out = FastNpt(ours, 64).pose_mesh(ours.encode(pose), identity)
+            assert torch.allclose(out, expected, atol=1e-4)
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+@settings(max_examples=20, deadline=None)
+def test_spatial_order_is_an_order(verts: int, tile: int) -> None:
+    order = spatial_order(some(verts, 3), tile)
+    assert order.sort().values.tolist() == list(range(verts))
 
 
 def test_joint_maps_against_the_body_model() -> None:

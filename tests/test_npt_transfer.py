@@ -12,9 +12,12 @@ from scipy.spatial.transform import Rotation
 from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices
 from mvai.evaluate.transfer_pmd import pmd
+from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail
 from mvai.transfer.npt_detail_polish import hemispheres, polisher
+from mvai.transfer.npt_match import FoundMatch, KnownMatch
+from mvai.transfer.npt_refine import lay
 from mvai.transfer.npt_source import area_sample, posed_mean, read_source, root_rotations
 from mvai.types import Character, MeshSequence, MvaiError, Part
 
@@ -77,6 +80,45 @@ def test_rotations_are_read(known_order: bool) -> None:
     assert pmd(ours, truth).mean() < (4e-4 if known_order else 20e-4)
     assert source.lowest == pytest.approx(sequence.vertices[..., 1].min(1))
     assert 0.8 < source.scale < 1.25
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_refinement_finds_the_pose(found: bool) -> None:
+    """From rotations that are wrong by ten degrees a joint, with or without knowing which vertex
+    a point is (places on the body wrong by 3 cm)."""
+    body, rng = anny_body(), np.random.default_rng(2)
+    sequence, R, _ = acting()
+    wrong = Rotation.from_rotvec(rng.normal(0, 0.1, (R.shape[0] * R.shape[1], 3))).as_matrix()
+    start = R @ torch.from_numpy(wrong.reshape(R.shape).astype(np.float32))
+    start[:, 0] = torch.eye(3)
+    ids = area_sample(sequence.vertices[0], body.faces, 600)
+    V = sequence.vertices @ Rotation.from_euler("y", 1.0).as_matrix().astype(np.float32)
+    if found:
+        places = body.template.numpy()[ids] + rng.normal(0, 0.03, (len(V), 600, 3))
+        normals = np.stack([vertex_normals(v, body.faces)[ids] for v in V])
+        match = FoundMatch(body, places, normals)
+    else:
+        match = KnownMatch(body, ids)
+    laid = lay(body, V[:, ids] - V[:, ids].mean(1, keepdims=True), start, 6, match)
+    some = np.arange(0, 13718, 9)
+    truth = posed_mean(body, R, some)
+    before, after = (pmd(posed_mean(body, r, some), truth).mean() for r in (start, laid.R_local))
+    assert after < (2e-4 if found else 0.1e-4) < before
+
+
+@shipped
+@pytest.mark.parametrize("known_order", [True, False])
+def test_refinements_help(known_order: bool) -> None:
+    sequence, R, _ = acting()
+    some = np.arange(0, 13718, 9)
+    truth = posed_mean(anny_body(), R, some)
+    alone, refined = (
+        pmd(posed_mean(anny_body(), source.R_local, some), truth).mean()
+        for steps in (0, 6)
+        for source in [read_source(load_npt(), anny_body(), sequence, known_order, steps)]
+    )
+    assert refined < 0.7 * alone
+    assert refined < (0.3e-4 if known_order else 2e-4)
 
 
 @shipped

@@ -9,12 +9,12 @@ Every layer is a map shared by all vertices, so either mesh may have any number 
 `NptSettings()` is that network to the letter. The other values of its fields go beyond it; what
 each is worth is measured in docs/npt.md. Layers are linear on (..., vertices, channels), which runs
 twice as fast as the equal 1x1 convolution on (channels, vertices), and the part of the first layer
-that sees the code is applied once a mesh instead of once a vertex.
+that sees the code is applied once a mesh instead of once a vertex. npt_fast.py goes further where
+no gradient is wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 from mvai.nets.npt_parts import (
-    EPSILON,
     IdentityFeatures,
     PointNetEncoder,
     RoundsEncoder,
@@ -154,56 +153,6 @@ class Decoder(nn.Module):
         x = self.conv3(self.spadain_block2(x, known))
         return self.conv4(self.spadain_block3(x, known))
 
-    def tiled(
-        self, code: Float[Tensor, " code"], known: Float[Tensor, "verts known"], tile: int
-    ) -> Float[Tensor, "verts out"]:
-        """`forward` for one mesh, some vertices at a time.
-
-        Only what goes from one block to the next is held for all vertices. The moments of an
-        instance normalisation inside a block take one more pass over the block's first half.
-        """
-        spans = [slice(i, i + tile) for i in range(0, len(known), tile)]
-        x, folded = None, self.folded(code)
-
-        def entering(span: slice) -> Tensor:
-            return self.first(known[span]) + folded if x is None else x[span]
-
-        for block, after in (
-            (self.spadain_block1, self.conv2),
-            (self.spadain_block2, self.conv3),
-            (self.spadain_block3, self.conv4),
-        ):
-            outer = inner = None
-            if block.normalise:
-                outer = _running_moments(entering, spans)
-                inner = _running_moments(
-                    lambda s, b=block, m=outer: b.middle(entering(s), known[s], m), spans
-                )
-            out = known.new_empty(len(known), after.out_features)
-            for span in spans:
-                out[span] = after(block(entering(span), known[span], outer, inner))
-            x = out
-        assert x is not None
-        return x
-
-
-def _running_moments(
-    values: Callable[[slice], Tensor], spans: list[slice]
-) -> tuple[Float[Tensor, "1 channels"], Float[Tensor, "1 channels"]]:
-    """`moments_of` all tiles, merged one by one in double precision (Chan et al. 1979)."""
-    count, mean, spread = 0, torch.zeros((), dtype=torch.double), torch.zeros(())
-    for span in spans:
-        x = values(span)
-        n = len(x)
-        own = x.mean(0, keepdim=True, dtype=torch.float32)
-        variance = (x - own.to(x)).square().mean(0, keepdim=True, dtype=torch.float32)
-        delta = own.double() - mean
-        total = count + n
-        spread = spread + variance * n + delta**2 * (count * n / total)
-        mean = mean + delta * (n / total)
-        count = total
-    return mean.float(), (spread / count + EPSILON).rsqrt().float()
-
 
 class Npt(nn.Module):
     """The whole network."""
@@ -311,30 +260,3 @@ class Npt(nn.Module):
             out = self.decoder(self.code_of_maps(maps).to(known), known)
             return self.placed(out, identity, self.blend(maps, known))
         return self.placed(self.decoder(self.encode(pose), known), identity)
-
-    @torch.no_grad()
-    def pose_mesh(
-        self,
-        code: Float[Tensor, " code"] | Float[Tensor, "joints 3 4"],
-        identity: Float[Tensor, "verts 3"],
-        whole: Float[Tensor, " features"] | None = None,
-        tile: int = 4096,
-    ) -> Float[Tensor, "verts 3"]:
-        """One large identity in a pose, in little memory.
-
-        Args:
-            code: from `encode`, or from `maps` in a form with joints.
-            identity: all vertices.
-            whole: the identity's code from `identity_code` of a sample of its surface.
-            tile: vertices that go through a block at a time.
-        """
-        dtype = self.decoder.conv2.weight.dtype
-        spans = [slice(i, i + tile) for i in range(0, len(identity), tile)]
-        known = torch.cat([self.known(identity[s].to(dtype), whole) for s in spans])
-        maps = code if self.settings.parents else None
-        if maps is not None:
-            code = self.code_of_maps(maps)
-        out = self.decoder.tiled(code.to(dtype), known, tile)
-        blends = [None if maps is None else self.blend(maps, known[s]) for s in spans]
-        parts = [self.placed(out[s], identity[s], b) for s, b in zip(spans, blends, strict=True)]
-        return torch.cat(parts)

@@ -48,11 +48,27 @@ class PointNetEncoder(nn.Module):
 
     def forward(self, points: Float[Tensor, "*mesh points 3"]) -> Float[Tensor, "*mesh code"]:
         x = points
-        for layer in (self.conv1, self.conv2, self.conv3):
+        for layer in (self.conv1, self.conv2):
             x = layer(x)
             mean, scale = moments_of(x)
             x = relu((x - mean.to(x)) * scale.to(x))
-        return x.amax(-2)
+        return relu(self._normalised_maximum(x))
+
+    def _normalised_maximum(
+        self, x: Float[Tensor, "*mesh points channels"]
+    ) -> Float[Tensor, "*mesh code"]:
+        """Maximum over the points of the normalised last layer.
+
+        Normalisation keeps the order of the points, so the maximum is taken first. The moments of
+        a linear layer follow from those of what enters it.
+        """
+        mean = x.mean(-2, keepdim=True, dtype=torch.float32)
+        centred = x - mean.to(x)
+        W = self.conv3.weight
+        highest = linear(centred, W).amax(-2).float()
+        covariance = (centred.mT @ centred).float() / x.shape[-2]
+        variance = ((W @ covariance.to(W)) * W).sum(-1, dtype=torch.float32)
+        return (highest * (variance + EPSILON).rsqrt()).to(x)
 
 
 def centred_scaled(points: Float[Tensor, "*mesh points 3"]) -> Float[Tensor, "*mesh points 3"]:

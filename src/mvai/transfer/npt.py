@@ -31,6 +31,9 @@ class NptTransfer:
 
     known_order: bool = False
     """Read a sequence in our body's topology by the order of its vertices, not by max pooling."""
+    refinements: int = 6
+    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is; 0
+    leaves the network alone."""
     scale_root: bool = True
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
@@ -67,7 +70,9 @@ def drive(
     """
     config = config or NptTransfer()
     body, identity = anny_body(), registration.identity
-    source = read_source(registration.trained, body, sequence, config.known_order)
+    source = read_source(
+        registration.trained, body, sequence, config.known_order, config.refinements
+    )
     posed = posed_vertices(registration.trained, identity, source.R_local)
     hips = identity.joints.positions[0].numpy()
     turned = np.einsum("fij,fvj->fvi", source.R_world_root, (posed - hips) * identity.height)

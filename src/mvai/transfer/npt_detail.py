@@ -36,6 +36,9 @@ class NptDetailTransfer:
 
     known_order: bool = True
     """Read a sequence in our body's topology by the order of its vertices, not by max pooling."""
+    refinements: int = 2
+    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is; 0
+    leaves the network alone."""
     polish: bool = False
     """Undo what blending spoils near the joints; the vertices then move freely, and a .glb holds
     few frames."""
@@ -94,7 +97,9 @@ def drive(
     """
     config = config or NptDetailTransfer()
     body, identity, skin = anny_body(), registration.identity, registration.skin
-    source = read_source(registration.trained, body, sequence, config.known_order)
+    source = read_source(
+        registration.trained, body, sequence, config.known_order, config.refinements
+    )
     R, t = joint_transforms(registration, source)
     rest = identity.character.mesh.vertices
     order = np.argsort(rest[:, 1])[: LOWEST_VERTICES // 2]

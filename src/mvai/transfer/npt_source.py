@@ -3,12 +3,13 @@
 The network sees bodies in the frame of their root. For a mesh in the body's own topology that frame
 is fitted to the vertices of the hips. For any other mesh it is searched: the encoder says of every
 point where on the body at rest it belongs and how the joints turn, so the mean body can be laid
-over the points, and the turn that is left between the two corrects the frame.
+over the points, and the turn that is left between the two corrects the frame. What the network
+read may then be refined (npt_refine.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, similarity
 from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.geometry.surface import face_areas_normals
+from mvai.geometry.surface import face_areas_normals, vertex_normals
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_parts import RoundsEncoder
 from mvai.nets.npt_skeleton import kinematics, rotations_from
+from mvai.transfer.npt_match import FoundMatch, KnownMatch
+from mvai.transfer.npt_refine import lay
 from mvai.types import MeshSequence, MvaiError
 
 POINTS = 1024
@@ -51,7 +54,11 @@ class SourcePoses:
 
 
 def read_source(
-    trained: TrainedNpt, body: LinearBody, sequence: MeshSequence, known_order: bool
+    trained: TrainedNpt,
+    body: LinearBody,
+    sequence: MeshSequence,
+    known_order: bool,
+    refinements: int = 0,
 ) -> SourcePoses:
     """Read a mesh sequence.
 
@@ -61,6 +68,7 @@ def read_source(
         sequence: any moving mesh.
         known_order: where the sequence is in the body's topology, read the rotations off its
             vertices in their order instead of by max pooling.
+        refinements: Gauss-Newton steps that follow (`npt_refine.lay`).
 
     Raises:
         MvaiError: positions are not numbers, or there is no surface.
@@ -71,28 +79,93 @@ def read_source(
     ours = sequence.topology == body.topology and V.shape[1] == len(body.template)
     lowest = V[..., 1].min(1).astype(np.float64)
     ids = area_sample(V[0], sequence.faces, POINTS)
-    if not ours:
-        R_local, R_root, root, scale = _searched(trained, body, V[:, ids])
-        return SourcePoses(R_local, R_root, root, scale, lowest)
+    normals = np.stack([vertex_normals(v, sequence.faces)[ids] for v in V])
+    if ours:
+        reading = _read_ours(trained, body, V, ids, normals, known_order)
+    else:
+        reading = _searched(trained, body, V[:, ids], normals)
+    if refinements:
+        reading = _refined(body, reading, refinements)
+    R_local = reading.R_local.clone()
+    R_local[:, 0] = torch.eye(3)
+    root = body.regress((body.joints[0],), V)[:, 0] if ours else reading.root
+    return SourcePoses(R_local, reading.R_root, root.astype(np.float64), reading.scale, lowest)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Points of a moving mesh and what they show."""
+
+    points: Float[np.ndarray, "frames points 3"]
+    """World (metres)."""
+    R_local: Float[Tensor, "frames joints 3 3"]
+    R_root: Float[np.ndarray, "frames 3 3"]
+    root: Float[np.ndarray, "frames 3"]
+    scale: float
+    normals: Float[np.ndarray, "frames points 3"]
+    ids: Int[np.ndarray, " points"] | None
+    """The body's vertices that the points are, or None, and then"""
+    places: Float[np.ndarray, "frames points 3"] | None
+    """where on the body at rest they are taken to belong."""
+
+
+def _read_ours(
+    trained: TrainedNpt,
+    body: LinearBody,
+    V: np.ndarray,
+    ids: np.ndarray,
+    normals: np.ndarray,
+    known_order: bool,
+) -> _Reading:
+    """A mesh in the body's own topology: its root's frame is known well, its size too."""
     assert trained.ordered is not None and trained.ordered_vertices is not None
     chosen = trained.ordered_vertices.numpy()
-    seen = V[:, chosen if known_order else ids].astype(np.float64)
-    target = V[:, chosen].astype(np.float64)
-    target = target - target.mean(1, keepdims=True)
-    R_root = root_rotations(body, V)
+    points = V[:, chosen if known_order else ids].astype(np.float64)
+    places = None
     with torch.no_grad():
-        x = torch.from_numpy(_in_frame(seen, R_root))
-        R_local = (
-            rotations_from(trained.ordered(x)) if known_order else trained.npt.pose_rotations(x)
-        )
+        x = torch.from_numpy(_in_frame(points, root_rotations(body, V)))
+        if known_order:
+            R_local = rotations_from(trained.ordered(x))
+        else:
+            R_local, places = _read_places(trained, x)
     R_local[:, 0] = torch.eye(3)
     posed = posed_mean(body, R_local, chosen).astype(np.float64)
     posed = posed - posed.mean(1, keepdims=True)
+    target = V[:, chosen].astype(np.float64)
+    target = target - target.mean(1, keepdims=True)
     # The hips' own shape hides a few degrees of their turn; the whole body shows it.
     R_root = nearest_rotations(np.einsum("fvi,fvj->fij", target, posed))
     scale = float(np.median(np.sqrt((target**2).sum((1, 2)) / (posed**2).sum((1, 2)))))
-    root = body.regress((body.joints[0],), V)[:, 0].astype(np.float64)
-    return SourcePoses(R_local, R_root, root, scale, lowest)
+    return _Reading(
+        points, R_local, R_root, points.mean(1), scale,
+        normals, chosen if known_order else None, places,
+    )  # fmt: skip
+
+
+def _read_places(
+    trained: TrainedNpt, x: Float[Tensor, "meshes points 3"]
+) -> tuple[Tensor, Float[np.ndarray, "meshes points 3"]]:
+    """Rotations by max pooling, and where on the body at rest each point is taken to belong."""
+    encoder = trained.npt.encoder
+    assert isinstance(encoder, RoundsEncoder)
+    code, places = encoder.with_places(x)
+    return rotations_from(trained.npt.rotations(code)), places.numpy()
+
+
+def _refined(body: LinearBody, reading: _Reading, steps: int) -> _Reading:
+    """The body laid over the points, from what was read."""
+    R, mean = reading.R_root, reading.points.mean(1)
+    x = np.einsum("fji,fvj->fvi", R, reading.points - mean[:, None]) / reading.scale
+    if reading.ids is not None:
+        match = KnownMatch(body, reading.ids)
+    else:
+        assert reading.places is not None
+        normals = np.einsum("fji,fvj->fvi", R, reading.normals)
+        match = FoundMatch(body, reading.places, normals)
+    laid = lay(body, x, reading.R_local, steps, match)
+    R_root = R @ laid.R_local[:, 0].numpy().astype(np.float64)
+    root = np.einsum("fij,fj->fi", R, reading.scale * laid.root.numpy()) + mean
+    return replace(reading, R_local=laid.R_local, R_root=R_root, root=root)
 
 
 def area_sample(
@@ -163,66 +236,59 @@ def _in_frame(V: np.ndarray, R: np.ndarray) -> np.ndarray:
 
 
 def _searched(
-    trained: TrainedNpt, body: LinearBody, points: Float[np.ndarray, "frames points 3"]
-) -> tuple[Tensor, np.ndarray, np.ndarray, float]:
-    """Rotations, root frame, root position and size for points of no known order.
+    trained: TrainedNpt,
+    body: LinearBody,
+    points: Float[np.ndarray, "frames points 3"],
+    normals: Float[np.ndarray, "frames points 3"],
+) -> _Reading:
+    """Points of no known order.
 
     Every frame starts from several headings; the one whose mean body lies best on the points in
     the end is taken.
     """
-    assert isinstance(trained.npt.encoder, RoundsEncoder)
     angle = torch.arange(YAWS) * (2 * torch.pi / YAWS)
     starts = matrix_from_axis_angle(angle[:, None] * torch.tensor([0.0, 1.0, 0.0])).numpy()
     tree = KDTree(body.template.numpy())
-    R_local, R_root, root, scale = [], [], [], []
+    found: list[tuple[Tensor, np.ndarray, _Fit]] = []
     for frame in points.astype(np.float64):
         x = frame - frame.mean(0)
         R = starts.copy()
-        if R_root:
-            R = np.concatenate([R, R_root[-1][None]])
-        local, posed, fits = _laid(trained, body, tree, R, x)
+        if found:
+            R = np.concatenate([R, found[-1][2][1][None]])
+        local, places, posed, fits = _laid(trained, body, tree, R, x)
         for _ in range(SEARCH_ROUNDS - 1):
-            local, posed, fits = _laid(trained, body, tree, np.stack([f[1] for f in fits]), x)
+            R = np.stack([f[1] for f in fits])
+            local, places, posed, fits = _laid(trained, body, tree, R, x)
         miss = [
             np.median(np.linalg.norm(s * p @ Rk.T + t - x, axis=1))
             for p, (s, Rk, t) in zip(posed, fits, strict=True)
         ]
         best = int(np.argmin(miss))
-        s, Rk, t = fits[best]
-        R_local.append(local[best])
-        R_root.append(Rk)
-        root.append(s * Rk @ body.joint_template[0].numpy() + t + frame.mean(0))
-        scale.append(s)
-    R_all = torch.stack(R_local)
-    R_all[:, 0] = torch.eye(3)
-    return R_all, np.stack(R_root), np.stack(root), float(np.median(scale))
+        found.append((local[best], places[best], fits[best]))
+    scale = np.array([s for _, _, (s, _, _) in found])
+    R_root = np.stack([R for _, _, (_, R, _) in found])
+    t = np.stack([t for _, _, (_, _, t) in found]) + points.mean(1)
+    root = scale[:, None] * (R_root @ body.joint_template[0].numpy()) + t
+    R_local = torch.stack([local for local, _, _ in found])
+    places = np.stack([p for _, p, _ in found])
+    return _Reading(points, R_local, R_root, root, float(np.median(scale)), normals, None, places)
+
+
+_Fit = tuple[float, np.ndarray, np.ndarray]
+"""Size, rotation and place of the mean body."""
 
 
 def _laid(
     trained: TrainedNpt, body: LinearBody, tree: KDTree, R: np.ndarray, x: np.ndarray
-) -> tuple[Tensor, np.ndarray, list[tuple[float, np.ndarray, np.ndarray]]]:
-    """For every guess of the root's frame: rotations, the mean body in them, and how it fits."""
-    local, ids = _read_places(trained, tree, np.einsum("kji,vj->kvi", R, x))
-    posed = _posed_each(body, local, ids)
-    return local, posed, [similarity(p, x) for p in posed]
-
-
-def _read_places(
-    trained: TrainedNpt, tree: KDTree, x: Float[np.ndarray, "tries points 3"]
-) -> tuple[Tensor, Int[np.ndarray, "tries points"]]:
-    """Rotations, and for every point the template vertex it is taken to be."""
-    encoder = trained.npt.encoder
-    assert isinstance(encoder, RoundsEncoder)
+) -> tuple[Tensor, np.ndarray, np.ndarray, list[_Fit]]:
+    """For every guess of the root's frame: rotations, places of the points, the mean body in the
+    rotations, and how it fits."""
     with torch.no_grad():
-        code, place = encoder.with_places(torch.from_numpy(x.astype(np.float32)))
-        local = rotations_from(trained.npt.rotations(code))
+        seen = torch.from_numpy(np.einsum("kji,vj->kvi", R, x).astype(np.float32))
+        local, places = _read_places(trained, seen)
     local[:, 0] = torch.eye(3)
-    return local, np.asarray(tree.query(place.numpy())[1])
-
-
-def _posed_each(
-    body: LinearBody, R_local: Tensor, ids: Int[np.ndarray, "tries points"]
-) -> Float[np.ndarray, "tries points 3"]:
-    return np.stack(
-        [posed_mean(body, R[None], i)[0] for R, i in zip(R_local, ids, strict=True)]
+    ids = np.asarray(tree.query(places)[1])
+    posed = np.stack(
+        [posed_mean(body, R[None], i)[0] for R, i in zip(local, ids, strict=True)]
     ).astype(np.float64)
+    return local, places, posed, [similarity(p, x) for p in posed]
