@@ -105,7 +105,7 @@ def test_a_broken_package_is_named_and_hides_nothing(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "lost" in done.stdout and "not_there" in done.stdout
     # A name of mvai's own is not taken over.
-    assert re.search(r"savgol \(default\)", done.stdout)
+    assert re.search(r"adaptive \(default\)", done.stdout)
     code = "from mvai.pipeline import configured; configured('smooth', 'lost')"
     done = python(target, code)
     assert "MvaiError: lost: this method to smooth of another package" in done.stderr

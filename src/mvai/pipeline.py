@@ -41,7 +41,7 @@ STAGES = {
 DEFAULTS = {
     "detect": "mediapipe",
     "reconstruct": "smplify-x",
-    "smooth": "savgol",
+    "smooth": "adaptive",
     "transfer": "rig",
 }
 
