@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_body import find_body
+from mvai.transfer.rig_contact import Target, keep_contact, touches
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_floor import (
@@ -25,6 +27,13 @@ from mvai.transfer.rig_floor import (
     stand_on_floor,
 )
 from mvai.transfer.rig_own import own_rig
+from mvai.transfer.rig_points import (
+    ADULT_LEG_M,
+    BodyPoints,
+    bound_points,
+    point_set,
+    source_points,
+)
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
     body_legs,
@@ -39,7 +48,7 @@ from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, Skin
 
-ADULT_LEG_M = 0.8
+ADULT_HEIGHT_M = 1.75
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class RigTransfer:
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
     lock_feet: bool = True
     """Hold planted feet still."""
+    keep_touch: bool = True
+    """Let hands touch what they touch in the source."""
+    avoid_body: bool = True
+    """Keep hands and forearms out of the body."""
     in_place: bool = False
     """Take out the path along the ground, as games want it; up and down stay."""
     joints: Path | None = None
@@ -77,6 +90,8 @@ class Registration:
     """Share of both surfaces that lies near the other, 0 to 1."""
     confidence: Mapping[str, float] = field(default_factory=dict)
     """How sure the place of each key-point is, 0 to 1."""
+    points: BodyPoints | None = None
+    """Points of its surface that every body has; None where the surface was not looked at."""
 
 
 def register(
@@ -94,8 +109,9 @@ def register(
     body = anny_body()
     own = None if config.ignore_rig else own_rig(body, character)
     if own is not None:
-        skeleton, error = own
-        return Registration(character, skeleton, error, float("nan"))
+        skeleton, error, surface = own
+        points = bound_points(body, surface, character.mesh, skeleton.skin)
+        return Registration(character, skeleton, error, float("nan"), points=points)
     found = find_body(body, character, detector, config.joints)
     fit, mesh = found.fit, character.mesh
     indices, weights = transfer_weights(body, fit.vertices, mesh)
@@ -121,6 +137,7 @@ def register(
         fit.surface_error_m,
         fit.coverage,
         dict(zip(found.joints.names, found.joints.confidence.tolist(), strict=True)),
+        bound_points(body, fit.vertices, mesh, skin),
     )
 
 
@@ -188,6 +205,8 @@ def drive(
         Ts = transforms(R, t)
         soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
         R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
+    if config.keep_touch or config.avoid_body:
+        R, t = _contact(registration, body, motion, sequence, source, R, t, config)
     if config.in_place:
         along = t[:, skeleton.root] * [1, 0, 1]
         t = t - along[:, None]
@@ -198,3 +217,28 @@ def drive(
         Ts_world_joint=transforms(R, t).astype(np.float32),
         camera=None if camera is None or config.in_place else camera_for(camera, path_scale, shift),
     )
+
+
+def _contact(
+    registration: Registration,
+    body: LinearBody,
+    motion: SourceMotion,
+    sequence: MeshSequence,
+    source: Registration | None,
+    R: np.ndarray,
+    t: np.ndarray,
+    config: RigTransfer,
+) -> tuple[np.ndarray, np.ndarray]:
+    """World rotations and positions in which hands touch and keep out of the body."""
+    if registration.points is None:
+        return R, t
+    points, touch, size_source = point_set(body), None, 1.0
+    if config.keep_touch:
+        given = (
+            None if source is None or source.points is None else (source.skeleton, source.points)
+        )
+        x, n, size_source = source_points(points, body, sequence, motion, given)
+        touch = touches(points, x, n, size_source)
+    size = float(np.ptp(registration.character.mesh.vertices[:, 1])) / ADULT_HEIGHT_M
+    target = Target(registration.skeleton, registration.points, size, size / size_source)
+    return keep_contact(target, body, R, t, touch, config.avoid_body, sequence.fps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, transforms
@@ -22,9 +23,12 @@ TRUST = {"ToeBase": 0.3, "Head": 0.2, "Hips": 0.0, "Neck": 0.2, "Shoulder": 0.2}
 """How far the place of a bone means the same in every rig; 1 unless it stands here."""
 
 
-def own_rig(body: LinearBody, character: Character) -> tuple[DrivenSkeleton, float] | None:
-    """The character's own rig made ready to be driven, and the mean distance (metres) between
-    its joints and the fitted template's. None when its bones are not recognised."""
+def own_rig(
+    body: LinearBody, character: Character
+) -> tuple[DrivenSkeleton, float, Float[np.ndarray, "body_verts 3"]] | None:
+    """The character's own rig made ready to be driven, the mean distance (metres) between its
+    joints and the fitted template's, and the vertices of the latter. None when its bones are not
+    recognised."""
     if character.skin is None:
         return None
     bones = body_bones(character.skin)
@@ -57,7 +61,7 @@ def own_rig(body: LinearBody, character: Character) -> tuple[DrivenSkeleton, flo
     skeleton = DrivenSkeleton(
         skin=skin, source=source, A_template_joint=A, legs=(left, right), root=bones["Hips"]
     )
-    return skeleton, fit.keypoint_error_m
+    return skeleton, fit.keypoint_error_m, fit.vertices
 
 
 def _trust(name: str) -> float:

@@ -1,0 +1,278 @@
+"""Keeps hands where they touch, and hands and forearms out of the body.
+
+A copied pose puts the hands of a body of other proportions elsewhere: short of each other when they
+clap, inside a stouter belly. Pairs of a point of a hand and the nearest point of the rest of the
+body are read off the source, and the same pairs of places keep the same offset on the character
+(after Ho, Komura and Tai, "Spatial relationship preserving character motion adaptation", SIGGRAPH
+2010, reduced to what is near). Points that end up inside the body are pushed out along its normal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
+from scipy.special import expit
+
+from mvai.body.model import LinearBody
+from mvai.geometry.rigid import transforms
+from mvai.transfer.rig_arms import Arms, Terms, solve_arms
+from mvai.transfer.rig_points import BodyPoints, PointSet, arm_joints, point_set
+from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
+
+TOUCH_M, FAR_M = 0.015, 0.06
+"""A hand this near to something touches it, and one this far has nothing to do with it."""
+ABOVE_M = 0.035
+"""Points further aside than this from the nearest one are not above it."""
+ASIDE = 0.75
+"""How far aside a point below the surface lies at most from the nearest one, in their spacing."""
+PUSH = 3.0
+"""Weight of being inside the body, next to that of a touch."""
+WALL_M = 0.04
+"""Points that are this near to the body may come into it by one step."""
+SOFT_M = 0.003
+"""Width of the border between being in the body and not."""
+ROUNDS, FLAT_ROUNDS = 6, 3
+SETTLED_RAD = 2e-3
+FORGET_M = 0.1
+"""Points that are this far from the body at first are not asked again whether they are in it."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What lies nearest to the points of hands and forearms."""
+
+    movers: Int[np.ndarray, " movers"]
+    """Points of hands and forearms, left before right."""
+    other: Int[np.ndarray, "frames movers"]
+    """The nearest point that is not of the same arm."""
+    height_m: Float[np.ndarray, "frames movers"]
+    """Distance above the surface there, below zero inside the body."""
+
+
+@dataclass(frozen=True)
+class Touches:
+    """Pairs of points that shall keep their offset."""
+
+    frame: Int[np.ndarray, " pairs"]
+    hand: Int[np.ndarray, " pairs"]
+    other: Int[np.ndarray, " pairs"]
+    offset: Float[np.ndarray, "pairs 3"]
+    """From the other point to the hand's, in the source's world (metres)."""
+    weight: Float[np.ndarray, " pairs"]
+    """Those of one hand in one frame sum to how closely it touches, 0 to 1."""
+
+
+def nearest(
+    points: PointSet,
+    x: Float[np.ndarray, "frames points 3"],
+    n: Float[np.ndarray, "frames points 3"],
+    size: float,
+    asked: Bool[np.ndarray, "frames movers"] | None = None,
+) -> Nearest:
+    """The nearest point of the body, or of the other arm, for every point of hands and forearms.
+
+    Args:
+        points: which point is of which part.
+        x: their positions (metres, world).
+        n: their unit normals.
+        size: of the body relative to an adult.
+        asked: leaves out the others, which are then far from everything.
+    """
+    side = points.side()
+    moves = np.maximum(points.hand, points.forearm)
+    movers = np.concatenate([np.flatnonzero(moves == s) for s in (0, 1)])
+    trunk = np.flatnonzero(side < 0)
+    arms = [np.flatnonzero(side == s) for s in (0, 1)]
+    other = np.zeros((len(x), len(movers)), int)
+    distance = np.full((len(x), len(movers)), np.inf)
+    for f in range(len(x)):
+        wanted = np.ones(len(movers), bool) if asked is None else asked[f]
+        if not wanted.any():
+            continue
+        tree = KDTree(x[f, trunk])
+        for s in (0, 1):
+            mine = np.flatnonzero(wanted & (moves[movers] == s))
+            if not len(mine):
+                continue
+            p = x[f, movers[mine]]
+            d, k = tree.query(p)
+            e, m = KDTree(x[f, arms[1 - s]]).query(p)
+            closer = np.asarray(e) < np.asarray(d)
+            other[f, mine] = np.where(closer, arms[1 - s][m], trunk[k])
+            distance[f, mine] = np.where(closer, e, d)
+    way = x[:, movers] - np.take_along_axis(x, other[..., None], 1)
+    out = (way * np.take_along_axis(n, other[..., None], 1)).sum(-1)
+    # A point beside the edge of a surface is below its plane, and yet not in the body.
+    known = np.isfinite(distance)
+    aside = np.sqrt(np.maximum(np.where(known, distance, 0) ** 2 - out**2, 0))
+    inside = (out < 0) & ((aside < ASIDE * size * points.spacing_m()[other]) | (aside < -out))
+    above = (out >= 0) & (aside < ABOVE_M * size)
+    return Nearest(movers, other, np.where(known & (inside | above), out, distance))
+
+
+def touches(
+    points: PointSet,
+    x: Float[np.ndarray, "frames points 3"],
+    n: Float[np.ndarray, "frames points 3"],
+    size: float,
+) -> Touches:
+    """Where the source's hands touch.
+
+    Args:
+        points: which point is of which part.
+        x: their positions (metres, world).
+        n: their unit normals.
+        size: of the source relative to an adult, by which the distances are scaled.
+    """
+    near = nearest(points, x, n, size)
+    on_hand = np.flatnonzero(points.hand[near.movers] >= 0)
+    height = near.height_m[:, on_hand]
+    closeness = np.clip((FAR_M * size - height) / ((FAR_M - TOUCH_M) * size), 0, 1)
+    closeness = closeness**2 * (3 - 2 * closeness)
+    weight = np.zeros_like(closeness)
+    for s in (0, 1):
+        mine = points.hand[near.movers[on_hand]] == s
+        c = closeness[:, mine]
+        weight[:, mine] = c.max(1, keepdims=True) * c / np.maximum(c.sum(1, keepdims=True), 1e-9)
+    frame, k = np.nonzero(weight > 1e-4)
+    hand, other = near.movers[on_hand[k]], near.other[frame, on_hand[k]]
+    # What is inside the source's body by an error touches the character's from outside.
+    lift = np.maximum(-height[frame, k], 0)[:, None] * n[frame, other]
+    return Touches(frame, hand, other, x[frame, hand] - x[frame, other] + lift, weight[frame, k])
+
+
+@dataclass(frozen=True)
+class Target:
+    """The character whose hands are to be kept."""
+
+    skeleton: DrivenSkeleton
+    points: BodyPoints
+    size: float
+    """Its height relative to an adult's."""
+    scale: float
+    """Its size relative to the source's."""
+
+
+def keep_contact(
+    target: Target,
+    body: LinearBody,
+    R: Float[np.ndarray, "frames joints 3 3"],
+    t: Float[np.ndarray, "frames joints 3"],
+    touch: Touches | None,
+    avoid_body: bool,
+    fps: float,
+) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
+    """World rotations and positions in which hands touch what they touch in the source and
+    neither they nor the forearms are deeper in the body than at rest.
+
+    A skeleton without a whole arm stays as it is.
+
+    Args:
+        target: the character.
+        body: the template.
+        R, t: the character's motion so far.
+        touch: from the source; None leaves touches out.
+        avoid_body: False leaves collisions out.
+        fps: frames a second.
+    """
+    skeleton, points, size = target.skeleton, point_set(body), target.size
+    joints = arm_joints(skeleton, body)
+    if joints is None:
+        return R, t
+    x, n = target.points.posed(skeleton.skin, transforms(R, t))
+    at_rest = nearest(points, target.points.rest[None], target.points.normals[None], size)
+    arms = Arms.of(skeleton, joints, R, t, points)
+    angles = np.zeros((len(x), 8))
+    asked = None
+    for _ in range(ROUNDS):
+        y, ny = arms.moved(x, n, angles)
+        terms = Terms(len(x))
+        if touch is not None and len(touch.frame):
+            _hold_together(arms, touch, target.scale, y, angles, terms)
+        walls = Walls.none()
+        if avoid_body:
+            near = nearest(points, y, ny, size, asked)
+            asked = near.height_m < FORGET_M * size if asked is None else asked
+            walls = _walls(arms, points, near, at_rest, y, ny, angles, WALL_M * size)
+        if not terms.any() and not (walls.room_m < 0).any() and not angles.any():
+            return R, t
+        before, angles = angles, _step(arms, terms, walls, angles, fps)
+        if np.abs(angles - before).max() < SETTLED_RAD:
+            break
+    R = arms.turned(skeleton, joints, R, angles)
+    return R, positions_on(skeleton, R, t[:, skeleton.root])
+
+
+def _hold_together(
+    arms: Arms, touch: Touches, scale: float, y: np.ndarray, angles: np.ndarray, terms: Terms
+) -> None:
+    """Adds a term for every pair that touches."""
+    f, i, j = touch.frame, touch.hand, touch.other
+    J = arms.jacobian(y, angles, f, i) - arms.jacobian(y, angles, f, j)
+    terms.add(f, J, y[f, i] - y[f, j] - scale * touch.offset, touch.weight)
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Points of hands and forearms near to the body, and how they come nearer."""
+
+    frame: Int[np.ndarray, " walls"]
+    side: Int[np.ndarray, " walls"]
+    room_m: Float[np.ndarray, " walls"]
+    """How much nearer the point may come, below zero where it is too deep."""
+    J: Float[np.ndarray, "walls unknowns"]
+
+    @classmethod
+    def none(cls) -> Walls:
+        empty = np.zeros(0, int)
+        return cls(empty, empty, np.zeros(0), np.zeros((0, 8)))
+
+
+def _walls(
+    arms: Arms,
+    points: PointSet,
+    near: Nearest,
+    at_rest: Nearest,
+    y: np.ndarray,
+    ny: np.ndarray,
+    angles: np.ndarray,
+    reach_m: float,
+) -> Walls:
+    room = near.height_m - np.minimum(at_rest.height_m[0], 0)
+    frame, k = np.nonzero(room < reach_m)
+    i, j = near.movers[k], near.other[frame, k]
+    J = arms.jacobian(y, angles, frame, i) - arms.jacobian(y, angles, frame, j)
+    J = np.einsum("pa,pau->pu", ny[frame, j], J)
+    return Walls(frame, points.side()[i], room[frame, k], J)
+
+
+def _step(
+    arms: Arms, touch: Terms, walls: Walls, angles: np.ndarray, fps: float
+) -> Float[np.ndarray, "frames 8"]:
+    """The angles after some steps over which the body's surface is taken to be flat.
+
+    The penalty of a point is the square of a soft maximum of its depth and 0: were it to end at the
+    surface, a point that came out in one step would go back in the next.
+    """
+    ahead = angles
+    key = 2 * walls.frame + walls.side
+    for _ in range(FLAT_ROUNDS):
+        terms = Terms(len(angles))
+        terms.H += touch.H
+        terms.g += touch.g - np.einsum("fuv,fv->fu", touch.H, ahead - angles)
+        room = walls.room_m + np.einsum("pu,pu->p", walls.J, (ahead - angles)[walls.frame])
+        depth = SOFT_M * np.logaddexp(0, -room / SOFT_M)
+        slope = -expit(-room / SOFT_M)
+        # The deepest points lead: where they come out the others do, too.
+        total = np.bincount(key, depth, 2 * len(angles))[key]
+        terms.add(
+            walls.frame,
+            slope[:, None, None] * walls.J[:, None],
+            depth[:, None],
+            PUSH * depth / total,
+        )
+        ahead = solve_arms(arms, terms, ahead, fps)
+    return ahead

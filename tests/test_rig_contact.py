@@ -1,0 +1,212 @@
+"""Hands touch what they touch in the source, and keep out of a stouter body."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from mvai.geometry.rigid import transforms
+from mvai.geometry.surface import vertex_normals
+from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig_arms import Arms, Terms, solve_arms
+from mvai.transfer.rig_contact import nearest, touches
+from mvai.transfer.rig_points import arm_joints, below, bound_points, point_set, source_points
+from mvai.transfer.rig_retarget import positions_on
+from mvai.transfer.rig_source import body_motion
+from mvai.types import Mesh, MeshSequence, Part
+from test_transfer import BODY, JOINT, own_registration, sequence
+
+POINTS = point_set(BODY)
+AS_IS = RigTransfer(find_floor=False, lock_feet=False, keep_touch=False, avoid_body=False)
+CLAP = {"Arm": (-33, -36, -62.9), "ForeArm": (-29.9, -28.1, 31.1)}
+HIPS = {"Arm": (53.5, 33.5, -28), "ForeArm": (-44.4, -55, -10.3)}
+
+
+def acted(pose: dict[str, tuple[float, float, float]], frames: int = 12) -> MeshSequence:
+    """From rest into a pose that is alike on both sides, given in degrees for the left."""
+    rotvecs = np.zeros((frames, len(BODY.joints), 3))
+    share = np.clip(np.linspace(0, 2, frames), 0, 1)[:, None]
+    for name, degrees in pose.items():
+        rotvecs[:, JOINT[f"Left{name}"]] = share * np.radians(degrees)
+        rotvecs[:, JOINT[f"Right{name}"]] = share * np.radians(degrees) * [1, -1, -1]
+    return sequence(rotvecs)
+
+
+def registered(vertices: np.ndarray, registration: Registration) -> Registration:
+    """The body with another surface, or with other bones, and the template lying on it."""
+    skin = registration.skeleton.skin
+    points = bound_points(BODY, vertices, Mesh(vertices, BODY.faces), skin)
+    character = replace(registration.character, parts=(Part("body", vertices, BODY.faces),))
+    return replace(registration, character=character, points=points)
+
+
+def stout() -> Registration:
+    """The body with a trunk and thighs that are 4 cm thicker."""
+    own = own_registration()
+    W = BODY.dense_weights.numpy()
+    thick = W[:, [JOINT[n] for n in ("Hips", "Spine", "Spine1", "LeftUpLeg", "RightUpLeg")]].sum(1)
+    vertices = own.character.mesh.vertices
+    return registered(vertices + 0.04 * thick[:, None] * vertex_normals(vertices, BODY.faces), own)
+
+
+def short_arms() -> Registration:
+    """The body with arms of four fifths of their length."""
+    own = own_registration()
+    skin = own.skeleton.skin
+    shrink, at = 0.8, skin.T_world_joint[:, :3, 3].copy()
+    vertices = own.character.mesh.vertices.copy()
+    W = BODY.dense_weights.numpy()
+    for side in ("Left", "Right"):
+        arm = JOINT[f"{side}Arm"]
+        moves, centre = below(skin.parents, arm), at[arm].copy()
+        at[moves] = centre + shrink * (at[moves] - centre)
+        vertices += (W[:, moves].sum(1) * (shrink - 1))[:, None] * (vertices - centre)
+    moved = replace(skin, T_world_joint=transforms(skin.T_world_joint[:, :3, :3], at))
+    return registered(vertices, replace(own, skeleton=replace(own.skeleton, skin=moved)))
+
+
+def clearance(registration: Registration, Ts: np.ndarray) -> np.ndarray:
+    """Least distance of points of the hands above the rest of the body, in every frame."""
+    assert registration.points is not None
+    x, n = registration.points.posed(registration.skeleton.skin, Ts.astype(float))
+    near = nearest(POINTS, x, n, 1.0)
+    return near.height_m[:, POINTS.hand[near.movers] >= 0].min(1)
+
+
+def hands_apart(registration: Registration, Ts: np.ndarray) -> float:
+    """Least distance between points of both hands in the last frame."""
+    assert registration.points is not None
+    x, _ = registration.points.posed(registration.skeleton.skin, Ts[-1:].astype(float))
+    left, right = x[0, POINTS.hand == 0], x[0, POINTS.hand == 1]
+    return float(np.linalg.norm(left[:, None] - right[None], axis=-1).min())
+
+
+def test_hands_on_the_hips_of_a_stouter_body_lie_on_it():
+    hero, source = stout(), acted(HIPS)
+    before, after = drive(hero, source, AS_IS), drive(hero, source, replace(AS_IS, keep_touch=True))
+    assert before.Ts_world_joint is not None and after.Ts_world_joint is not None
+    assert clearance(hero, before.Ts_world_joint)[-1] < -0.02
+    assert abs(clearance(hero, after.Ts_world_joint)[-1]) < 0.01
+
+
+def test_hands_are_pushed_out_of_a_stouter_body():
+    hero, source = stout(), acted(HIPS)
+    after = drive(hero, source, replace(AS_IS, avoid_body=True)).Ts_world_joint
+    assert after is not None and clearance(hero, after)[-1] > -0.006
+    feet = [JOINT["LeftFoot"], JOINT["RightFoot"], JOINT["Head"]]
+    as_is = drive(hero, source, AS_IS).Ts_world_joint
+    assert as_is is not None
+    np.testing.assert_allclose(after[:, feet], as_is[:, feet], atol=1e-6)
+
+
+def test_short_arms_clap():
+    hero, source = short_arms(), acted(CLAP)
+    before, after = drive(hero, source, AS_IS), drive(hero, source, replace(AS_IS, keep_touch=True))
+    assert before.Ts_world_joint is not None and after.Ts_world_joint is not None
+    assert hands_apart(hero, before.Ts_world_joint) > 0.03
+    assert hands_apart(hero, after.Ts_world_joint) < 0.015
+    path = after.Ts_world_joint[:, JOINT["LeftHand"], :3, 3]
+    steps = np.linalg.norm(np.diff(path, 2, axis=0), axis=1)
+    as_is = before.Ts_world_joint[:, JOINT["LeftHand"], :3, 3]
+    assert steps.max() < np.linalg.norm(np.diff(as_is, 2, axis=0), axis=1).max() + 0.01
+
+
+def test_the_same_body_stays_as_it_is():
+    own, source = own_registration(), acted(HIPS)
+    hero = registered(own.character.mesh.vertices, own)
+    before, after = drive(hero, source, AS_IS), drive(hero, source, replace(AS_IS, keep_touch=True))
+    assert before.Ts_world_joint is not None and after.Ts_world_joint is not None
+    assert np.abs(before.Ts_world_joint - after.Ts_world_joint)[..., 3].max() < 0.004
+
+
+def test_a_mesh_source_shows_its_touches_through_its_registration():
+    own, source = own_registration(), acted(HIPS, 6)
+    hero = registered(own.character.mesh.vertices, own)
+    assert hero.points is not None
+    motion = body_motion(BODY, source)
+    x, n, size = source_points(POINTS, BODY, source, motion, None)
+    y, m, other = source_points(POINTS, BODY, source, motion, (hero.skeleton, hero.points))
+    assert size == pytest.approx(other, rel=0.02)
+    assert np.linalg.norm(x - y, axis=-1).mean() < 0.01
+    assert (n * m).sum(-1).mean() > 0.98
+
+
+def test_weights_of_a_touch_sum_to_how_near_it_is():
+    motion = body_motion(BODY, acted(CLAP, 9))
+    x, n, size = source_points(POINTS, BODY, acted(CLAP, 9), motion, None)
+    touch = touches(POINTS, x, n, size)
+    total = np.bincount(
+        touch.frame[POINTS.hand[touch.hand] == 0], touch.weight[POINTS.hand[touch.hand] == 0], 9
+    )
+    assert total[0] == 0 and total[-1] == pytest.approx(1, abs=1e-3)
+
+
+@cache
+def scene(seed: int = 0) -> tuple[Arms, np.ndarray, np.ndarray]:
+    """Arms of a body in a random pose, its points and normals."""
+    rng = np.random.default_rng(seed)
+    rotvecs = rng.normal(size=(2, len(BODY.joints), 3)) * 0.3
+    motion = body_motion(BODY, sequence(rotvecs))
+    skeleton = own_registration().skeleton
+    t = positions_on(skeleton, motion.R_world_joint, motion.root)
+    joints = arm_joints(skeleton, BODY)
+    assert joints is not None
+    own = registered(own_registration().character.mesh.vertices, own_registration())
+    assert own.points is not None
+    x, n = own.points.posed(skeleton.skin, transforms(motion.R_world_joint, t))
+    return Arms.of(skeleton, joints, motion.R_world_joint, t, POINTS), x, n
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 7), st.integers(0, 10_000))
+def test_jacobian_agrees_with_differences(unknown: int, seed: int):
+    arms, x, n = scene()
+    rng = np.random.default_rng(seed)
+    angles = rng.normal(size=(2, 8)) * 0.3
+    step = np.zeros((2, 8))
+    step[:, unknown] = 1e-5
+    y, _ = arms.moved(x, n, angles)
+    ahead, back = arms.moved(x, n, angles + step)[0], arms.moved(x, n, angles - step)[0]
+    point = rng.integers(0, len(POINTS.ids), 60)
+    frame = rng.integers(0, 2, 60)
+    expected = ((ahead - back) / 2e-5)[frame, point]
+    J = arms.jacobian(y, angles, frame, point)[..., unknown]
+    np.testing.assert_allclose(J, expected, atol=1e-4)
+
+
+def test_points_and_joints_move_alike():
+    """What the solver moves as points, the skeleton moves as bones: a wrist meets its hand."""
+    arms, _, _ = scene()
+    own = own_registration()
+    joints = arm_joints(own.skeleton, BODY)
+    assert joints is not None
+    rng = np.random.default_rng(3)
+    R = Rotation.random(2 * len(BODY.joints), rng=3).as_matrix().reshape(2, -1, 3, 3)
+    t = positions_on(own.skeleton, R, np.zeros((2, 3)))
+    arms = Arms.of(own.skeleton, joints, R, t, POINTS)
+    angles = rng.normal(size=(2, 8)) * 0.3
+    turned = arms.turned(own.skeleton, joints, R, angles)
+    moved = positions_on(own.skeleton, turned, t[:, 0])
+    for s, (_, _, hand) in enumerate(joints):
+        np.testing.assert_allclose(moved[:, hand], arms._joints(angles, s)[1], atol=1e-9)
+        np.testing.assert_allclose(turned[:, hand], R[:, hand], atol=1e-12)
+
+
+def test_elbows_do_not_bend_backwards():
+    arms, x, n = scene()
+    wrist = int(np.flatnonzero(POINTS.hand == 0)[0])
+    angles = np.zeros((2, 8))
+    for _ in range(12):
+        y, _ = arms.moved(x, n, angles)
+        terms = Terms(2)
+        frame, point = np.arange(2), np.full(2, wrist)
+        wish = arms.shoulder[:, 0] + 3 * (y[:, wrist] - arms.shoulder[:, 0])
+        terms.add(frame, arms.jacobian(y, angles, frame, point), y[:, wrist] - wish, np.ones(2))
+        angles = solve_arms(arms, terms, angles, 30.0)
+    assert (arms.bend[:, 0] + angles[:, 3] > 0).all()
