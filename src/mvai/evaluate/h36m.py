@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvai.body.anny import anny_body
-from mvai.evaluate.metrics import accel, accel_error, joint_errors, pa_mpjpe
+from mvai.evaluate.metrics import pose_errors
 from mvai.evaluate.provenance import header
 from mvai.evaluate.tables import Column, markdown_table
 from mvai.evaluate.work import kept, work_folder, write_text
@@ -73,14 +73,7 @@ def measures(
     T = sequence.camera.T_camera_world
     points = body.regress(OURS, sequence.vertices).astype(np.float64)
     points = points @ T[:3, :3].T + T[:3, 3]
-    hips = ROOTS[root]
-    p, q = (x - x[:, list(hips)].mean(1, keepdims=True) for x in (points, truth))
-    return {
-        "mpjpe_mm": float(joint_errors(points, truth, hips)[:, 1:].mean()),
-        "pa_mpjpe_mm": pa_mpjpe(points[:, 1:], truth[:, 1:]),
-        "accel_mm": accel(p[:, 1:]),
-        "accel_error_mm": accel_error(p[:, 1:], q[:, 1:]),
-    }
+    return pose_errors(points, truth, ROOTS[root], first=1)
 
 
 def evaluate_h36m(

@@ -90,6 +90,27 @@ def accel_error(
     return accel(predicted - reference)
 
 
+def pose_errors(
+    predicted: Float[np.ndarray, "frames points 3"],
+    reference: Float[np.ndarray, "frames points 3"],
+    hips: tuple[int, int],
+    first: int = 0,
+) -> dict[str, float]:
+    """The measures of a pose over time: MPJPE, PA-MPJPE, Accel and Accel error, by these names.
+
+    Args:
+        hips: points whose middle is the root; the same one twice for a root that is one point.
+        first: points before this one are the root's only and not measured.
+    """
+    p, q = (root_relative(x, hips)[:, first:] for x in (predicted, reference))
+    return {
+        "mpjpe_mm": float(np.nanmean(joint_errors(predicted, reference, hips)[:, first:])),
+        "pa_mpjpe_mm": pa_mpjpe(predicted[:, first:], reference[:, first:]),
+        "accel_mm": accel(p),
+        "accel_error_mm": accel_error(p, q),
+    }
+
+
 def swapped_sides(
     predicted: Float[np.ndarray, "frames points 3"],
     reference: Float[np.ndarray, "frames points 3"],

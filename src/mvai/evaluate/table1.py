@@ -13,7 +13,7 @@ import numpy as np
 from mvai.benchmark.clips import BenchmarkClip, clips_in
 from mvai.benchmark.reconstructions import BACKBONES
 from mvai.body.anny import anny_body
-from mvai.evaluate.metrics import accel, accel_error, mpjpe, pa_mpjpe, root_relative
+from mvai.evaluate.metrics import pose_errors
 from mvai.evaluate.provenance import header
 from mvai.evaluate.tables import Column, csv_text, markdown_table
 from mvai.evaluate.work import write_text
@@ -61,14 +61,8 @@ def measures(sequence: MeshSequence, truth: MeshSequence) -> dict[str, float]:
         points = body.regress(JOINTS, vertices).astype(np.float64)
         surfaces.append(vertices - points[:, list(HIPS)].mean(1, keepdims=True))
         joints.append(points)
-    p, q = (root_relative(j, HIPS) for j in joints)
-    return {
-        "mpjpe_mm": mpjpe(joints[0], joints[1], HIPS),
-        "pa_mpjpe_mm": pa_mpjpe(joints[0], joints[1]),
-        "pve_mm": 1000 * float(np.linalg.norm(surfaces[0] - surfaces[1], axis=-1).mean()),
-        "accel_mm": accel(p),
-        "accel_error_mm": accel_error(p, q),
-    }
+    apart = np.linalg.norm(surfaces[0] - surfaces[1], axis=-1)
+    return pose_errors(joints[0], joints[1], HIPS) | {"pve_mm": 1000 * float(apart.mean())}
 
 
 @cache

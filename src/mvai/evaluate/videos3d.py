@@ -20,14 +20,7 @@ from mvai.benchmark.reconstructions import BACKBONES
 from mvai.detect.mediapipe_holistic import MediapipeHolistic, points_from
 from mvai.detect.openpose import OpenPoseFiles
 from mvai.detect.quiet import quiet_graph
-from mvai.evaluate.metrics import (
-    accel,
-    accel_error,
-    mpjpe,
-    pa_mpjpe,
-    root_relative,
-    swapped_sides,
-)
+from mvai.evaluate.metrics import accel, pose_errors, root_relative, swapped_sides
 from mvai.evaluate.provenance import header
 from mvai.evaluate.reprojection import body_of, reprojection
 from mvai.evaluate.table1 import smoothers_for
@@ -95,13 +88,8 @@ def measures(predicted: Points, reference: Points) -> dict[str, Any]:
     predicted, reference = predicted[:frames], reference[:frames]
     p, q = root_relative(predicted, HIPS), root_relative(reference, HIPS)
     seen = np.isfinite(p).all(axis=(1, 2))
-    out: dict[str, Any] = {
-        "frames": int(seen.sum()),
-        "mpjpe_mm": mpjpe(predicted, reference, HIPS),
-        "pa_mpjpe_mm": pa_mpjpe(predicted, reference),
-        "accel_mm": accel(p),
-        "accel_error_mm": accel_error(p, q),
-    }
+    out: dict[str, Any] = {"frames": int(seen.sum())}
+    out |= pose_errors(predicted, reference, HIPS)
     for limbs, parts in LIMBS.items():
         own = [i for i, n in enumerate(JOINTS) if n.endswith(parts)]
         twin = np.array([own.index(MIRROR[i]) for i in own])
