@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,9 @@ from mvai.train.npt_data import (
     pose_bank,
     unseen_shapes,
 )
-from mvai.train.npt_run import assembled
+from mvai.train.npt_devices import Several, Team, in_processes
+from mvai.train.npt_run import assembled, published_form
+from mvai.types import MvaiError
 
 SMALL = {"code": 16, "widths": (24, 12, 8), "encoder_width": 16, "features": 8}
 
@@ -150,3 +153,50 @@ def test_parts_make_one_file(bank: PoseBank, tmp_path: Path) -> None:
     assert torch.allclose(mine, state["npt.encoder.point1.weight"], atol=1e-3)
     assert back.card is not None
     assert set(back.card["parts"]) == {"pose", "ordered", "identity"}
+
+
+def one_step(team: Team, bank: PoseBank, work: Path, form: NptSettings, s: NptTraining) -> None:
+    """In a process of its own: train, and say what became of the weights."""
+    torch.set_num_threads(1)
+    model = train_part(anny_body(), bank, work, form, s, team=team)
+    state = torch.cat([p.flatten() for p in model.npt.parameters()])
+    torch.save((team.agreed(team.rank), state), work / f"rank_{team.rank}.pt")
+
+
+def test_several_processes_agree(bank: PoseBank, tmp_path: Path) -> None:
+    """Two processes draw different batches and hold the same weights in the end."""
+    pytest.importorskip("lightning_fabric")
+    form = NptSettings(code=16, widths=(19, 9, 4))
+    s = NptTraining("whole", minutes=1.5 / 60, identities=2, poses=2, points=40, verts=80,
+                    warm_up=2)  # fmt: skip
+    in_processes(one_step, 2, "cpu", bank, tmp_path, form, s)
+    (said, first), (heard, second) = (torch.load(tmp_path / f"rank_{i}.pt") for i in (0, 1))
+    assert said == heard == 0
+    assert torch.equal(first, second)
+    assert torch.load(tmp_path / "whole.pt", weights_only=True)["step"] > 1
+
+
+def test_gradients_are_averaged() -> None:
+    """Against the mean that a process works out for itself, in a stand-in for Fabric."""
+    other = [torch.full((2, 3), 5.0), torch.full((4,), -1.0)]
+    flat = torch.cat([g.flatten() for g in other])
+    fabric = SimpleNamespace(
+        global_rank=0, device=torch.device("cpu"),
+        all_reduce=lambda x, reduce_op: (x + flat) / 2,
+    )  # fmt: skip
+    own = [torch.ones(2, 3, requires_grad=True), torch.ones(4, requires_grad=True)]
+    own[0].sum().backward()
+    Several(fabric).average(own)
+    assert torch.equal(own[0].grad, torch.full((2, 3), 3.0))
+    assert torch.equal(own[1].grad, torch.full((4,), -0.5))
+
+
+def test_several_devices_without_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(MvaiError, match=r"mvai\[train\]"):
+        in_processes(one_step, 2, "cpu")
+
+
+def test_the_published_form_at_a_share_of_its_width() -> None:
+    assert published_form() == NptSettings()
+    assert published_form(0.25) == NptSettings(code=256, widths=(259, 128, 64))

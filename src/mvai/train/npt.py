@@ -34,6 +34,7 @@ from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_parts import OrderedEncoder, RoundsEncoder
 from mvai.nets.npt_skeleton import kinematics, rotations_from
 from mvai.train.npt_data import Identities, Maker, PoseBank, Poses
+from mvai.train.npt_devices import Alone, Team
 
 Part = Literal["whole", "pose", "ordered", "identity"]
 
@@ -206,19 +207,21 @@ def train_part(
     report: Callable[[float], None] = lambda share: None,
     every_s: float = 60.0,
     start: TrainedNpt | None = None,
+    team: Team | None = None,
 ) -> Trained:
     """Train one part, or go on training it; checkpoint and log are kept in `work`.
 
-    Without a checkpoint it begins at the weights of `start`, or at random.
+    Without a checkpoint it begins at the weights of `start`, or at random. With a team it is one of
+    the processes that train together.
 
     Returns: the running mean of the weights; only the part's own are trained.
     """
-    s = settings
+    s, team = settings, team or Alone(settings.device)
     work.mkdir(parents=True, exist_ok=True)
     points = 0 if s.part == "ordered" else s.points
     maker = Maker(body, bank, points, s.verts, seen_share=s.seen_share)
     torch.manual_seed(s.seed)
-    model, mean = (Trained(form, len(maker.ordered)).to(s.device) for _ in range(2))
+    model, mean = (Trained(form, len(maker.ordered)).to(team.device) for _ in range(2))
     if start is not None:
         model.npt.load_state_dict(start.npt.state_dict())
         if model.ordered is not None and start.ordered is not None:
@@ -233,17 +236,19 @@ def train_part(
         [asdict(form), {k: v for k, v in asdict(s).items() if k not in ("minutes", "device")}]
     )
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=s.device, weights_only=True)
+        state = torch.load(checkpoint, map_location=team.device, weights_only=True)
         if state["stamp"] == stamp:
             step, spent = state["step"], state["spent_s"]
             model.load_state_dict(state["model"])
             mean.load_state_dict(state["mean"])
             optimiser.load_state_dict(state["optimiser"])
-    rng = np.random.default_rng([s.seed, step])
+    rng = np.random.default_rng([s.seed, step, team.rank])
     sums: dict[str, float] = {}
     count, last, began = 0, time.perf_counter(), time.perf_counter() - spent
 
     def keep() -> None:
+        if team.rank:
+            return
         with written_whole(checkpoint) as temporary:
             torch.save(
                 {
@@ -254,16 +259,17 @@ def train_part(
                 temporary,
             )  # fmt: skip
 
-    while (share := (time.perf_counter() - began) / (60 * s.minutes)) < 1:
+    while (share := team.agreed((time.perf_counter() - began) / (60 * s.minutes))) < 1:
         rate = s.learning_rate * min(1.0, (step + 1) / s.warm_up)
         rate *= max(1e-3, 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        terms = _terms(model, maker, s, rng)
+        terms = _terms(model, maker, s, team.device, rng)
         total = sum(v for k, v in terms.items() if not k.startswith("pmd"))
         assert isinstance(total, Tensor)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
+        team.average(own)
         nn.utils.clip_grad_norm_(own, 1.0)
         optimiser.step()
         step += 1
@@ -275,7 +281,7 @@ def train_part(
             sums[k] = sums.get(k, 0.0) + float(v.detach())
         count += 1
         report(share)
-        if time.perf_counter() - last > every_s:
+        if team.rank == 0 and time.perf_counter() - last > every_s:
             keep()
             minutes = round((time.perf_counter() - began) / 60, 2)
             line = {"step": step, "minutes": minutes, "rate": rate}
@@ -286,9 +292,15 @@ def train_part(
     return mean.eval().requires_grad_(False)
 
 
-def _terms(model: Trained, maker: Maker, s: NptTraining, rng: np.random.Generator) -> Terms:
+def _terms(
+    model: Trained,
+    maker: Maker,
+    s: NptTraining,
+    device: str | torch.device,
+    rng: np.random.Generator,
+) -> Terms:
     if s.part in ("pose", "ordered"):
-        b = _on(s.device, maker.poses(s.identities * s.poses, rng))
+        b = _on(device, maker.poses(s.identities * s.poses, rng))
         ids = torch.from_numpy(rng.integers(len(maker.body.template), size=s.verts // 2))
         area = torch.multinomial(
             maker.areas, s.verts // 2, generator=torch.Generator().manual_seed(int(ids.sum()))
@@ -297,15 +309,15 @@ def _terms(model: Trained, maker: Maker, s: NptTraining, rng: np.random.Generato
         return terms(model, maker, b, torch.cat([ids, area]))
     batch = maker.identities(s.identities, s.poses, rng)
     if s.part == "identity":
-        return identity_terms(model, _on(s.device, batch), s.edge_weight)
+        return identity_terms(model, _on(device, batch), s.edge_weight)
     n_seen = round(s.identities * s.seen_share) * s.poses
     poses = maker.poses(s.identities * s.poses, rng, batch.rotations.flatten(0, 1), n_seen)
-    return whole_terms(model, _on(s.device, poses), _on(s.device, batch), s.edge_weight)
+    return whole_terms(model, _on(device, poses), _on(device, batch), s.edge_weight)
 
 
-def _on(device: str, batch: Any) -> Any:
+def _on(device: str | torch.device, batch: Any) -> Any:
     """The batch where the network is."""
-    if device == "cpu":
+    if torch.device(device).type == "cpu":
         return batch
     moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(batch).items()}
     return type(batch)(**moved)

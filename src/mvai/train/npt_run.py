@@ -17,7 +17,8 @@ from mvai.body.model import LinearBody
 from mvai.nets.npt import NptSettings
 from mvai.nets.npt_files import TrainedNpt, load_npt, save_npt
 from mvai.train.npt import NptTraining, Trained, shipped_form, train_part
-from mvai.train.npt_data import ordered_vertices, pose_bank
+from mvai.train.npt_data import PoseBank, ordered_vertices, pose_bank
+from mvai.train.npt_devices import Team, in_processes
 from mvai.types import MvaiError
 
 Setting = Literal["shipped", "published"]
@@ -55,6 +56,8 @@ def train_npt(
     setting: Setting = "shipped",
     minutes: float = 75.0,
     device: str = "cpu",
+    devices: int = 1,
+    width: float = 1.0,
     start: Path | None = None,
     report: Callable[[float], None] = lambda share: None,
 ) -> TrainedNpt:
@@ -62,30 +65,55 @@ def train_npt(
 
     Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there. With
     `start`, weights of the same form, training begins at those instead of at random. On a GPU each
-    part takes the same steps faster.
+    part takes the same steps faster; on several devices of a kind every step sees as many batches
+    (`npt_devices.py`). `width` is the share of the publication's channels that its form is given.
 
     Raises:
-        MvaiError: there are no clips to train on, or `start` cannot be read or is of another form.
+        MvaiError: there are no clips to train on, `start` cannot be read or is of another form, or
+            there are not so many devices.
     """
     body = anny_body()
     work = out.with_name(out.name + ".work")
     bank = pose_bank(body, training_clips(data, body, work / "clips"))
-    form = shipped_form(body) if setting == "shipped" else NptSettings()
+    form = shipped_form(body) if setting == "shipped" else published_form(width)
     first = None if start is None else load_npt(start)
     if first is not None and first.npt.settings != form:
         raise MvaiError(f"{start}: these weights are of another form; leave out --start.")
     done = 0.0
     for share, part in PLANS[setting]:
         s = replace(part, minutes=minutes * share, device=device)
-        train_part(
-            body, bank, work, form, s,
-            lambda x, a=done, w=share: report(a + w * min(x, 1.0)),
-            start=first,
-        )  # fmt: skip
+        if devices > 1:
+            in_processes(_train_in_team, devices, device, bank, work, form, s, start)
+        else:
+            train_part(
+                body, bank, work, form, s,
+                lambda x, a=done, w=share: report(a + w * min(x, 1.0)),
+                start=first,
+            )  # fmt: skip
         done += share
+        report(done)
     trained = assembled(work, body, form, [s for _, s in PLANS[setting]])
     save_npt(trained, out)
     return trained
+
+
+def published_form(width: float = 1.0) -> NptSettings:
+    """The publication's form with a share of its channels."""
+    a, b, c = (max(1, round(width * n)) for n in (1024, 513, 256))
+    return NptSettings(code=a, widths=(a + 3, b, c))
+
+
+def _train_in_team(
+    team: Team,
+    bank: PoseBank,
+    work: Path,
+    form: NptSettings,
+    settings: NptTraining,
+    start: Path | None,
+) -> None:
+    """What one process of several does."""
+    first = None if start is None else load_npt(start)
+    train_part(anny_body(), bank, work, form, settings, start=first, team=team)
 
 
 def assembled(
