@@ -13,15 +13,16 @@ from PIL import Image
 from mvai.benchmark.clips import clips_in
 from mvai.benchmark.reconstructions import reconstruct_benchmark
 from mvai.body.anny import anny_body
-from mvai.evaluate import ablations
+from mvai.evaluate import ablations, smoothers
 from mvai.evaluate.ablations import evaluate_ablation, variants
 from mvai.evaluate.figures import figure6, figure7
 from mvai.evaluate.labelled_clips import is_benchmark, labelled_clips
 from mvai.evaluate.table1 import evaluate_table1, measures
 from mvai.nets.mesh2mesh import Mesh2MeshSettings
 from mvai.progress import Silent
+from mvai.smooth import method
 from mvai.train.smoothers import SmootherRecipe
-from mvai.types import MvaiError
+from mvai.types import MeshSequence, MvaiError
 
 TINY = Path(__file__).parent / "tiny_benchmark"
 
@@ -103,3 +104,38 @@ def test_figures_show_every_video_and_three_strips(benchmark, tmp_path):
     video, meshes = picture[:220], picture[220:440]
     assert np.abs(video.astype(int) - meshes).mean() > 5
     assert np.asarray(Image.open(tmp_path / "7.png")).std() > 5
+
+
+def test_what_a_smoother_did_to_a_body_is_seen():
+    body = anny_body()
+    standing = np.repeat(body.template.numpy()[None], 12, axis=0)
+    raw = MeshSequence(standing, body.faces, 25.0, body.topology)
+    same = smoothers.measures(raw, raw)
+    assert same["deeper_mm"] == 0 and same["edge_p1"] == same["edge_p99"] == 1
+    assert same["slide_mm"] < 1e-6 and same["accel_mm"] < 1e-6 and np.isnan(same["fast_mm"])
+    # Everything sinks by 5 cm, grows by a tenth and slides by a centimetre a frame.
+    changed = standing * 1.1 + np.arange(12)[:, None, None] * np.array([0.01, 0, 0])
+    changed[..., 1] += standing[..., 1].min() - changed[..., 1].min() - 0.05
+    found = smoothers.measures(raw, raw.with_vertices(changed.astype(np.float32)))
+    assert found["deeper_mm"] == pytest.approx(50, abs=0.1)
+    assert found["slide_mm"] == pytest.approx(10, abs=0.1)
+    assert found["edge_p1"] == pytest.approx(1.1, abs=0.01)
+    # The body flies by at 2.5 m/s, and is a centimetre behind.
+    flying = standing + np.arange(12)[:, None, None] * np.array([0.1, 0, 0])
+    raw = raw.with_vertices(flying.astype(np.float32))
+    late = raw.with_vertices((flying - [0.01, 0, 0]).astype(np.float32))
+    assert smoothers.measures(raw, late)["fast_mm"] == pytest.approx(10, abs=0.1)
+
+
+def test_smoothers_on_real_videos_have_a_page(benchmark, tmp_path, monkeypatch):
+    raw = next(iter(clips_in(benchmark, "test"))).reconstruction("smplify-x")
+    monkeypatch.setattr(smoothers, "reconstructed", lambda video, work: raw)
+    few = {name: method(name)() for name in ("none", "adaptive")}
+    monkeypatch.setattr(smoothers, "smoothers_for", lambda backbone: few)
+    monkeypatch.setattr("mvai.evaluate.work.fingerprint", lambda: "this code")
+    folder = benchmark / "test" / "00000"
+    text = smoothers.evaluate_smoothers([folder], tmp_path / "s.md", tmp_path, Silent())
+    assert "| adaptive |" in text and text in (tmp_path / "s.md").read_text()
+    assert (tmp_path / "s.csv").read_text().count("\nvideo,") == 2
+    with pytest.raises(MvaiError, match="no video"):
+        smoothers.evaluate_smoothers([tmp_path], tmp_path / "n.md", tmp_path, Silent())

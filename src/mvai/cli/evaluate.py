@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from mvai.cli.paper_tables import Figure6, Figure7, H36m, Table1, Table2, Table3
+from mvai.cli.paper_tables import Figure6, Figure7, H36m, Smoothers, Table1, Table2, Table3
 from mvai.progress import Report
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class Evaluate:
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
         | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
         | Annotated[H36m, tyro.conf.subcommand("h36m", prefix_name=False)]
+        | Annotated[Smoothers, tyro.conf.subcommand("smoothers", prefix_name=False)]
         | Annotated[Table1, tyro.conf.subcommand("table1", prefix_name=False)]
         | Annotated[Table2, tyro.conf.subcommand("table2", prefix_name=False)]
         | Annotated[Table3, tyro.conf.subcommand("table3", prefix_name=False)]

@@ -1,4 +1,4 @@
-"""`mvai evaluate table1|table2|table3|figure6|figure7`: the paper's tables and figures."""
+"""`mvai evaluate table1|table2|table3|figure6|figure7|h36m|smoothers`: tables of module F."""
 
 from __future__ import annotations
 
@@ -79,6 +79,23 @@ class Table1:
             H36m(self.data, self.output, smooth=("none", "mesh2mesh"), limit=self.limit).run(
                 options, report
             )
+
+
+@dataclass(frozen=True)
+class Smoothers:
+    """What every smoother does to bodies from real videos: feet, floor, edges, fast hands, time."""
+
+    videos: list[Path]
+    """Videos, or folders of them."""
+    output: Output
+    """Markdown page to write; a CSV is written beside it."""
+    work: Path = WORK / "smoothers"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.smoothers import evaluate_smoothers
+
+        print(evaluate_smoothers(self.videos, self.output, self.work, report))
 
 
 @dataclass(frozen=True)
