@@ -57,6 +57,10 @@ class Train:
     """npt as it is shipped, or in the publication's width, form and data."""
     device: str = "cpu"
     """Where npt is trained: cpu, cuda, cuda:1, ..."""
+    devices: int = 1
+    """On how many such devices at once, each in its own process (needs mvai[train])."""
+    width: float = 1.0
+    """Share of the publication's channels that npt is given in its form."""
     start: Path | None = None
     """Weights at which the training of npt begins instead of at random."""
 
@@ -75,7 +79,8 @@ class Train:
             data = self._given(self.data, "--data", "motion capture")
             with report.stage("train") as progress:
                 train_npt(
-                    data, self.output, self.form, self.minutes, self.device, self.start,
+                    data, self.output, self.form, self.minutes, self.device, self.devices,
+                    self.width, self.start,
                     lambda share: progress(round(1000 * share), 1000),
                 )  # fmt: skip
         elif self.what == "pose-prior":
