@@ -47,12 +47,14 @@ def test_the_truth_has_no_error_and_a_step_aside_does_not_count(benchmark):
 
 
 def test_table1_says_what_each_smoother_changes(benchmark, tmp_path):
-    text = evaluate_table1(benchmark, tmp_path / "table1.md", Silent())
+    pools = ("test", "hard", "validation")
+    text = evaluate_table1(benchmark, tmp_path / "table1.md", Silent(), None, pools)
     page = (tmp_path / "table1.md").read_text()
     assert text in page and "| 136.4 | 128.4 | -5.9 |" in page
     for smoother in ("none", "mesh2mesh", "savgol"):
         assert f"| test | smplify-x | {smoother} |" in page
     assert (tmp_path / "table1.csv").read_text().count("hard/00000,smplify-x") >= 3
+    assert "| validation | smplify-x | adaptive |" in page
 
 
 def test_tables_and_figures_ask_for_reconstructions(tmp_path):

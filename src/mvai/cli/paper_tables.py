@@ -68,13 +68,15 @@ class Table1:
     """Markdown page to write; for the benchmark a CSV is written beside it."""
     limit: int | None = None
     """At most so many clips of each pool."""
+    pools: tuple[str, ...] = ("test", "hard")
+    """Which clips of the benchmark: test, hard, validation."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.labelled_clips import is_benchmark
         from mvai.evaluate.table1 import evaluate_table1
 
         if is_benchmark(self.data):
-            print(evaluate_table1(self.data, self.output, report, self.limit))
+            print(evaluate_table1(self.data, self.output, report, self.limit, self.pools))
         else:
             H36m(self.data, self.output, smooth=("none", "mesh2mesh"), limit=self.limit).run(
                 options, report
