@@ -184,8 +184,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 {header()}
 The open benchmark (`mvai benchmark build`, `mvai benchmark reconstruct`): motion capture, drawn and
-detected; the people of test and hard clips were seen by no training, those of validation clips chose
-the weights. {counts}; the middle {FRAMES} frames of each.
+detected; the people of test and hard clips were seen by no training, those of validation clips
+chose the weights. {counts}; the middle {FRAMES} frames of each.
 
 {markdown_table(COLUMNS, rows)}
 - MPJPE: mean over frames and 14 joints (shoulders, elbows, wrists, hips, knees, ankles, neck, top
