@@ -23,17 +23,15 @@ from scipy.ndimage import maximum_filter1d
 from torch import Tensor, nn
 
 from mvai.types import Keypoints, MvaiError
-from mvai.types.names import BODY_KEYPOINTS
+from mvai.types.names import BODY_KEYPOINTS, mirrored
 
 WEIGHTS = Path(str(files("mvai"))) / "weights" / "landmark_correction.safetensors"
 POINTS = len(BODY_KEYPOINTS)
+MIRROR = [BODY_KEYPOINTS.index(mirrored(n)) for n in BODY_KEYPOINTS]
 FEATURES = 7
 """Per landmark: x, y in body sizes; x, y, z in metres; confidence; whether depth is known."""
 RATE = 15.0
 """Frames a second the network is meant for; faster video is read at a stride."""
-BLEND = 0.25
-"""Share of the detector's own landmark where it gives one, chosen on the validation people: there
-the fit is better with it than with the correction alone, mostly where the correction is lost."""
 SAME = {f"{side}_foot_index": f"{side}_big_toe" for side in ("left", "right")}
 """MediaPipe's name of a landmark and another detector's for nearly the same place."""
 REACH_S = 0.5
@@ -121,6 +119,15 @@ def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
     return out
 
 
+def in_mirror(
+    points: Float[Tensor, "frames points channels"], sideways: tuple[int, ...]
+) -> Float[Tensor, "frames points channels"]:
+    """Left and right exchanged; `sideways` are the channels that point to the right."""
+    turned = points[:, MIRROR]
+    turned[..., sideways] *= -1
+    return turned
+
+
 @torch.no_grad()
 def corrected(
     keypoints: Keypoints, network: LandmarkCorrection
@@ -131,13 +138,14 @@ def corrected(
     to the person) and deviations (m) across and along the view.
     """
     x = torch.from_numpy(features(keypoints))
+    both = torch.stack([x, in_mirror(x, sideways=(0, 2))])
     stride = max(1, round(keypoints.fps / RATE))
     position, deviation = torch.empty(len(x), POINTS, 3), torch.empty(len(x), POINTS, 2)
     for phase in range(min(stride, len(x))):
-        p, s = network(x[None, phase::stride])
-        position[phase::stride], deviation[phase::stride] = p[0], s[0].exp()
-    known = x[..., 6:7] * BLEND
-    position = position * (1 - known) + x[..., 2:5] * known
+        p, s = network(both[:, phase::stride])
+        # What the mirror shows is a second opinion that costs next to nothing.
+        position[phase::stride] = (p[0] + in_mirror(p[1], sideways=(0,))) / 2
+        deviation[phase::stride] = ((s[0] + in_mirror(s[1], sideways=())) / 2).exp()
     return position.numpy(), deviation.numpy()
 
 

@@ -22,7 +22,7 @@ from mvai.reconstruct.kinematics import Linearised
 class ClipWeights:
     """Standard deviations of the terms of the default setting."""
 
-    pixel_m: float = 0.012
+    pixel_m: float = 0.015
     """2D key-points, as metres at the person's depth."""
     pixel_rho_m: float = 0.15
     """Beyond this a 2D key-point is taken for an outlier."""

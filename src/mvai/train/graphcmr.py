@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvai.benchmark.poses import PoseClip
-from mvai.benchmark.scenes import Scene, random_scene
+from mvai.benchmark.scenes import Scene
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
 from mvai.nets.graphcmr import (
@@ -29,7 +29,7 @@ from mvai.nets.graphcmr import (
     save_graphcmr,
 )
 from mvai.nets.landmark_correction import LandmarkCorrection
-from mvai.train.landmark_correction import augmented, crop_rotation, projected, random_view
+from mvai.train.landmark_correction import augmented, crop_rotation, projected_clips, random_view
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, mirrored
 
@@ -47,8 +47,10 @@ class GraphCmrRecipe:
     """Frames of each clip."""
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
-    projected: int = 1500
+    projected: int = 4000
     """Clips that are projected instead of drawn; they make up half of every batch."""
+    borrowed: float = 0.7
+    """Share of the projected clips with errors that the detector made elsewhere."""
     seed: int = 0
 
 
@@ -122,9 +124,9 @@ def train_graphcmr(
     rng = np.random.default_rng(recipe.seed)
     torch.manual_seed(recipe.seed)
     drawn = len(clips)
-    for seed, capture in enumerate(rng.choice(len(captures), recipe.projected)):
-        scene = random_scene(body, captures[capture], seed, frames=64)
-        clips = [*clips, (scene, projected(body, scene, rng))]
+    clips = [
+        *clips, *projected_clips(body, clips, captures, recipe.projected, recipe.borrowed, rng)
+    ]  # fmt: skip
     targets = [target_of(body, scene) for scene, _ in clips]
     network = GraphCmr(body, settings)
     network.encoder.load_state_dict(encoder.state_dict())

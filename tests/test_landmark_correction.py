@@ -1,0 +1,115 @@
+"""Training of the landmark correction: projected clips, borrowed errors, and that it learns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mvai.benchmark.poses import PoseClip
+from mvai.benchmark.scenes import random_scene
+from mvai.body.anny import anny_body
+from mvai.nets.landmark_correction import load_landmark_correction
+from mvai.train.landmark_correction import (
+    ARMS,
+    FRAMES,
+    DetectorErrors,
+    Recipe,
+    detector_errors,
+    errors_mm,
+    picture_size,
+    projected,
+    random_posture_clip,
+    train_landmark_correction,
+    truth,
+    with_borrowed_errors,
+)
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
+
+
+def capture(seed: int, frames: int = 90) -> PoseClip:
+    rng = np.random.default_rng(seed)
+    pose = np.repeat(rng.normal(size=(1, len(BODY_JOINTS), 3)) * 0.3, frames, 0)
+    pose[:, BODY_JOINTS.index("LeftArm"), 2] += np.sin(np.arange(frames) / 25)
+    pose[:, 0] = 0
+    return PoseClip(
+        f"made_{seed}", pose.astype(np.float32), np.zeros((frames, 3), np.float32), 25.0,
+        np.ones(frames, bool),
+    )  # fmt: skip
+
+
+def drawn(seed: int, frames: int = 16):
+    body = anny_body()
+    scene = random_scene(body, capture(seed), seed, frames)
+    rng = np.random.default_rng(seed)
+    keypoints = projected(body, scene, rng)
+    while keypoints.xyz_m is None:  # Some have no depth.
+        keypoints = projected(body, scene, rng)
+    return scene, keypoints
+
+
+def errors(seed: int) -> DetectorErrors:
+    scene, keypoints = drawn(seed)
+    return detector_errors(scene, anny_body(), keypoints, truth(anny_body(), scene))
+
+
+def test_borrowed_errors_are_those_of_the_donor():
+    body = anny_body()
+    donor = errors(0)
+    scene = random_scene(body, capture(1), 1, 16)
+    got = with_borrowed_errors(body, scene, [donor], np.random.default_rng(0))
+    xy = scene.camera.project(scene.joints_and_points(body, BODY_KEYPOINTS)[1].astype(float))
+    moved = (got.xy_px - xy) / picture_size(xy)[:, None, None]
+    share = (moved * donor.xy).sum() / (donor.xy**2).sum()
+    assert 0 <= share <= 1.2
+    np.testing.assert_allclose(moved, share * donor.xy, atol=1e-5)
+    assert got.xyz_m is not None
+    np.testing.assert_allclose(got.xyz_m - truth(body, scene), share * donor.xyz_m, atol=1e-5)
+
+
+def test_the_likest_donor_lends():
+    body = anny_body()
+    scene = random_scene(body, capture(2), 2, 16)
+    own = errors(2)
+    assert np.allclose(own.posture, truth(body, scene), atol=1e-5)
+    others = [errors(seed) for seed in (4, 6)]
+    got = with_borrowed_errors(body, scene, [*others, own], np.random.default_rng(0))
+    np.testing.assert_array_equal(got.confidence, own.confidence)
+
+
+def test_a_short_donor_is_played_back_and_forth():
+    body = anny_body()
+    scene = random_scene(body, capture(1), 1, 40)
+    got = with_borrowed_errors(body, scene, [errors(0)], np.random.default_rng(0))
+    assert got.xyz_m is not None
+    error = got.xyz_m - truth(body, scene)
+    np.testing.assert_allclose(error[16], error[14], atol=1e-5)
+    np.testing.assert_allclose(error[30], error[0], atol=1e-5)
+
+
+def test_two_mirrors_change_nothing():
+    donor = errors(0)
+    for before, after in zip(
+        vars(donor).values(), vars(donor.mirrored().mirrored()).values(), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_postures_mix_the_arms_of_captures():
+    captures = [capture(0), capture(1)]
+    rng = np.random.default_rng(0)
+    legs = BODY_JOINTS.index("LeftUpLeg")
+    pairs = set()
+    for _ in range(60):
+        clip = random_posture_clip(captures, rng)
+        assert clip.frames == FRAMES
+        pairs.add((float(clip.pose[0, legs, 0]), float(clip.pose[0, ARMS[1], 0])))
+    assert len({a for a, _ in pairs}) < len(pairs)
+
+
+def test_training_lowers_the_error(tmp_path):
+    body = anny_body()
+    clips = [drawn(seed) for seed in (0, 2, 4, 6)]
+    out = tmp_path / "net.safetensors"
+    recipe = Recipe(steps=60, batch=8, width=32, projected=12)
+    train_landmark_correction(body, clips, [capture(s) for s in range(4)], out, recipe)
+    measured = errors_mm(body, clips, load_landmark_correction(out))
+    assert measured["corrected"] < measured["detector"]
