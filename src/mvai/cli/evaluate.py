@@ -117,6 +117,33 @@ class TransferMethods:
 
 
 @dataclass(frozen=True)
+class Pmd:
+    """Point-wise mesh distance of transfer between bodies with known truth (docs/npt.md)."""
+
+    data: Path
+    """Folder of motion capture (BVH) that the networks were trained on."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write."""
+    rows: list[str] = field(default_factory=list)
+    """Rows to measure (mvai.evaluate.transfer_pmd_page.ROWS); all when none is named."""
+    pairs: int = 6
+    """Source people, each with an identity, in every cell."""
+    weights: list[Path] = field(default_factory=list)
+    """Weights in the publication's form that have rows of their own."""
+    work: Path = WORK / "pmd"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.transfer_pmd_page import evaluate_pmd
+
+        print(
+            evaluate_pmd(
+                self.data, self.output, self.work, report, self.rows, self.pairs, self.weights
+            )
+        )
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure, and write the tables in docs/."""
 
@@ -125,6 +152,7 @@ class Evaluate:
         | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
         | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
+        | Annotated[Pmd, tyro.conf.subcommand("pmd", prefix_name=False)]
         | Annotated[H36m, tyro.conf.subcommand("h36m", prefix_name=False)]
         | Annotated[Smoothers, tyro.conf.subcommand("smoothers", prefix_name=False)]
         | Annotated[Table1, tyro.conf.subcommand("table1", prefix_name=False)]
