@@ -25,6 +25,8 @@ SURE = 0.5
 """Frames of less confidence than this are replaced in part by what is around them,"""
 BRIDGED = 0.5
 """and the less so, the less of that is sure, from this share on."""
+AROUND_S = 0.1
+"""Around means a Gaussian of this standard deviation."""
 
 Paths = Float[np.ndarray, "frames points 3"]
 
@@ -111,7 +113,7 @@ class Adaptive:
         result = filtered(vertices, centre, path, handles, weights, repair, fps)
         seen = points - centre[:, None]
         if repair is not None:
-            seen = np.einsum("fg,gpd->fpd", repair, seen)
+            seen = (repair @ seen.reshape(len(seen), -1)).reshape(seen.shape)
         pull = moved + limit_displacement(seen, points_of(result) - path[:, None], fps)
         led(result, handles, pull)
         if self.keep_contacts and body is not None:
@@ -218,7 +220,7 @@ def filtered(
     vertices: Float[np.ndarray, "frames verts 3"], centre: Float[np.ndarray, "frames 3"],
     path: Float[np.ndarray, "frames 3"], handles: Float[np.ndarray, "verts points"],
     weights: Float[np.ndarray, "frames points filters"],
-    repair: Float[np.ndarray, "frames frames"] | None, fps: float,
+    repair: Any, fps: float,
 ) -> Float[np.ndarray, "frames verts 3"]:  # fmt: skip
     """Every vertex through its own mixture of the bank's filters, on the path given.
 
@@ -287,18 +289,22 @@ def toeplitz(taps: Any, count: int) -> Any:
     return rows.flatten(0, 1)
 
 
-def confident_means(sure: Float[np.ndarray, " frames"], fps: float) -> np.ndarray | None:
+def confident_means(sure: Float[np.ndarray, " frames"], fps: float) -> Any:
     """Replaces short stretches of frames that are not sure by the sure ones around them.
 
-    None if all frames are sure, or none.
+    A sparse matrix over frames, since a long video has many; None if all frames are sure, or none.
     """
     if (sure >= 1).all() or (sure <= 0).all():
         return None
-    t = np.arange(len(sure)) / fps
-    near = np.exp(-0.5 * ((t[:, None] - t) / 0.1) ** 2)
-    known = (near * sure).sum(1) / near.sum(1)
+    from scipy.sparse import csr_array, diags_array
+
+    reach = min(int(np.ceil(4 * AROUND_S * fps)), len(sure) - 1)
+    offsets: Any = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / (AROUND_S * fps)) ** 2)
+    near = diags_array(kernel, offsets=offsets, shape=(len(sure), len(sure)))
+    known = csr_array(near @ diags_array(sure))
+    total = known.sum(1)
     # A long stretch without anything sure is no gap to be bridged: what lies beyond is too far.
-    bridge = (1 - sure) * np.minimum(1.0, known / BRIDGED)
-    near = near * sure + 1e-9 * sure
-    near /= near.sum(1, keepdims=True)
-    return (np.diag(1 - bridge) + bridge[:, None] * near).astype(np.float32)
+    bridge = (1 - sure) * np.minimum(1.0, total / near.sum(1) / BRIDGED)
+    means = diags_array(bridge / np.maximum(total, 1e-9)) @ known + diags_array(1 - bridge)
+    return csr_array(means).astype(np.float32)
