@@ -187,7 +187,8 @@ def test_points_and_joints_move_alike():
     joints = arm_joints(own.skeleton, BODY)
     assert joints is not None
     rng = np.random.default_rng(3)
-    R = Rotation.random(2 * len(BODY.joints), rng=3).as_matrix().reshape(2, -1, 3, 3)
+    vectors = rng.normal(size=(2 * len(BODY.joints), 3))
+    R = Rotation.from_rotvec(vectors).as_matrix().reshape(2, -1, 3, 3)
     t = positions_on(own.skeleton, R, np.zeros((2, 3)))
     arms = Arms.of(own.skeleton, joints, R, t, POINTS)
     angles = rng.normal(size=(2, 8)) * 0.3

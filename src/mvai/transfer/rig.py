@@ -45,6 +45,7 @@ from mvai.transfer.rig_retarget import (
 from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
 from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
+from mvai.transfer.rig_twist import twisted, with_twist_bones
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, Skin
 
@@ -57,6 +58,9 @@ class RigTransfer:
 
     ignore_rig: bool = False
     """Fit our own skeleton and weights even if the character brings a humanoid rig."""
+    twist_bones: bool = True
+    """Give forearms, upper arms and thighs extra joints that spread their twist, where we fit our
+    own skeleton."""
     scale_root: bool = True
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
@@ -130,6 +134,8 @@ def register(
         legs=body_legs(body),
         root=0,
     )
+    if config.twist_bones:
+        skeleton = with_twist_bones(skeleton, body, mesh.vertices)
     return Registration(
         character,
         skeleton,
@@ -137,7 +143,7 @@ def register(
         fit.surface_error_m,
         fit.coverage,
         dict(zip(found.joints.names, found.joints.confidence.tolist(), strict=True)),
-        bound_points(body, fit.vertices, mesh, skin),
+        bound_points(body, fit.vertices, mesh, skeleton.skin),
     )
 
 
@@ -183,7 +189,7 @@ def drive(
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     path_scale = own_legs / max(motion.leg_m, 1e-6) if config.scale_root else 1.0
 
-    R = _rotations(registration, motion)
+    R = twisted(skeleton, _rotations(registration, motion))
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
     if config.find_floor:
@@ -207,6 +213,7 @@ def drive(
         R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
     if config.keep_touch or config.avoid_body:
         R, t = _contact(registration, body, motion, sequence, source, R, t, config)
+    R = twisted(skeleton, R)
     if config.in_place:
         along = t[:, skeleton.root] * [1, 0, 1]
         t = t - along[:, None]

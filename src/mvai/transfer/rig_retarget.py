@@ -24,6 +24,19 @@ SAME_FRAMES_RAD = 0.2
 
 
 @dataclass(frozen=True)
+class Twist:
+    """A joint that has a part of the twist between a bone and another joint."""
+
+    joint: int
+    bone: int
+    """The bone that it hangs from and helps."""
+    other: int
+    share: float
+    """Above zero: the part that it has of the twist of `other`, the bone's child, against the bone.
+    Below zero: the part that it takes back of the bone's twist against `other`, its parent."""
+
+
+@dataclass(frozen=True)
 class DrivenSkeleton:
     """A character's skeleton and how the body's joints drive it."""
 
@@ -36,6 +49,7 @@ class DrivenSkeleton:
     """Upper leg, lower leg and foot of the left and right leg."""
     root: int
     """The joint that stands for the hips."""
+    twists: tuple[Twist, ...] = ()
 
 
 def shared_bones(source: Skin, target: Skin) -> dict[int, int]:
