@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial import KDTree
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -78,6 +79,7 @@ def lay(
     start: Float[Tensor, "frames joints 3 3"],
     steps: int,
     match: Match,
+    shape: Float[Tensor, " shape"] | None = None,
 ) -> Laid:
     """Lay the body over points.
 
@@ -87,6 +89,7 @@ def lay(
         start: the network's rotations.
         steps: Gauss-Newton steps.
         match: which vertices of the body the points are.
+        shape: the person's shape where it is known.
     """
     x = torch.from_numpy(points.astype(np.float32))
     some = np.unique(np.linspace(0, len(x) - 1, min(len(x), SHAPE_FRAMES)).round().astype(int))
@@ -102,7 +105,8 @@ def lay(
             laid = _step(body, match, x[at], laid, first, at, done, fit_shape)
         return laid
 
-    shape = solved(some, torch.zeros(body.shape_size), True).shape
+    if shape is None:
+        shape = solved(some, torch.zeros(body.shape_size), True).shape
     chunks = np.array_split(np.arange(len(x)), -(-len(x) // CHUNK))
     parts = [solved(at, shape, False) for at in chunks]
     return Laid(
@@ -110,6 +114,22 @@ def lay(
         shape,
         torch.cat([p.root for p in parts]),
     )
+
+
+def misses(
+    body: LinearBody,
+    points: Float[np.ndarray, "frames points 3"],
+    laid: Laid,
+    surface: Surface,
+) -> Float[np.ndarray, " frames"]:
+    """Mean distance of points from the nearest vertex of the laid body, 10 cm at most (metres)."""
+    out = np.empty(len(points))
+    for f, x in enumerate(points):
+        one = Laid(laid.R_local[f : f + 1], laid.shape, laid.root[f : f + 1])
+        out[f] = (
+            KDTree(posed(body, surface, one).vertices[0].numpy()).query(x)[0].clip(max=0.1).mean()
+        )
+    return out
 
 
 def _step(

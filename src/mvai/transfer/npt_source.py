@@ -25,7 +25,7 @@ from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_parts import RoundsEncoder
 from mvai.nets.npt_skeleton import kinematics, rotations_from
 from mvai.transfer.npt_match import FoundMatch, KnownMatch
-from mvai.transfer.npt_refine import lay
+from mvai.transfer.npt_refine import Laid, lay, misses
 from mvai.types import MeshSequence, MvaiError
 
 POINTS = 1024
@@ -36,6 +36,10 @@ SHAPE_FRAMES = 12
 YAWS = 8
 """Headings tried for a mesh in no known topology."""
 SEARCH_ROUNDS = 5
+WORSE = 1.0
+"""A frame that is missed by so many times the median is read again"""
+TURNED_RAD = ((0.0, 0.15, 0.0), (0.0, -0.15, 0.0), (-0.15, 0.0, 0.0))
+"""turned by these vectors."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def read_source(
     else:
         reading = _searched(trained, body, V[:, ids], normals)
     if refinements:
-        reading = _refined(body, reading, refinements)
+        reading = _refined(trained, body, reading, refinements)
     R_local = reading.R_local.clone()
     R_local[:, 0] = torch.eye(3)
     root = body.regress((body.joints[0],), V)[:, 0] if ours else reading.root
@@ -152,20 +156,52 @@ def _read_places(
     return rotations_from(trained.npt.rotations(code)), places.numpy()
 
 
-def _refined(body: LinearBody, reading: _Reading, steps: int) -> _Reading:
+def _refined(trained: TrainedNpt, body: LinearBody, reading: _Reading, steps: int) -> _Reading:
     """The body laid over the points, from what was read."""
     R, mean = reading.R_root, reading.points.mean(1)
     x = np.einsum("fji,fvj->fvi", R, reading.points - mean[:, None]) / reading.scale
     if reading.ids is not None:
-        match = KnownMatch(body, reading.ids)
+        laid = lay(body, x, reading.R_local, steps, KnownMatch(body, reading.ids))
     else:
         assert reading.places is not None
         normals = np.einsum("fji,fvj->fvi", R, reading.normals)
-        match = FoundMatch(body, reading.places, normals)
-    laid = lay(body, x, reading.R_local, steps, match)
+        laid = _laid_from_several(trained, body, x, normals, reading, steps)
     R_root = R @ laid.R_local[:, 0].numpy().astype(np.float64)
     root = np.einsum("fij,fj->fi", R, reading.scale * laid.root.numpy()) + mean
     return replace(reading, R_local=laid.R_local, R_root=R_root, root=root)
+
+
+def _laid_from_several(
+    trained: TrainedNpt,
+    body: LinearBody,
+    x: Float[np.ndarray, "frames points 3"],
+    normals: Float[np.ndarray, "frames points 3"],
+    reading: _Reading,
+    steps: int,
+) -> Laid:
+    """The body laid over points of no known order.
+
+    Where it lies worse than in the other frames, a limb may have been read so wrongly that no step
+    finds it. The network is then asked again, the mesh turned a little, and the best start is kept.
+    """
+    assert reading.places is not None
+    match = FoundMatch(body, reading.places, normals)
+    laid = lay(body, x, reading.R_local, steps, match)
+    miss = misses(body, x, laid, match.pool)
+    worse = np.flatnonzero(miss >= WORSE * np.median(miss))
+    R_local, root = laid.R_local.clone(), laid.root.clone()
+    for vector in TURNED_RAD if len(worse) else ():
+        Q = matrix_from_axis_angle(torch.tensor(vector))
+        with torch.no_grad():
+            start, places = _read_places(trained, torch.from_numpy(x[worse]).float() @ Q.T)
+        start[:, 0] = torch.eye(3)
+        other = FoundMatch(body, places, normals[worse])
+        again = lay(body, x[worse], start, steps, other, laid.shape)
+        better = misses(body, x[worse], again, other.pool)
+        won = np.flatnonzero(better < miss[worse])
+        R_local[worse[won]], root[worse[won]] = again.R_local[won], again.root[won]
+        miss[worse[won]] = better[won]
+    return Laid(R_local, laid.shape, root)
 
 
 def area_sample(
