@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import similarity
 from mvai.geometry.surface import components, sample_surface, vertex_normals
+from mvai.transfer.rig_bends import limb_bends
 from mvai.transfer.rig_find_joints import FoundJoints
+from mvai.transfer.rig_prior import Normal, Prior
+from mvai.transfer.rig_rest import rest_rotations
 from mvai.transfer.rig_template import LIMBS, ScaledTemplate, TemplatePoints, TemplatePose
 from mvai.types import Mesh
 
@@ -47,7 +49,7 @@ class FittedTemplate:
     vertices: Float[np.ndarray, "verts 3"]
     """The template's surface on the character, in the character's world frame."""
     R_world_joint: Float[np.ndarray, "joints 3 3"]
-    """What turned each joint from the template's rest to the character's rest."""
+    """How each joint stands in the character's rest relative to the template's."""
     t_world_joint: Float[np.ndarray, "joints 3"]
     keypoint_error_m: float
     """Weighted mean distance to the key-points that were found."""
@@ -55,33 +57,6 @@ class FittedTemplate:
     """Median distance from the template to the character's surface."""
     coverage: float = float("nan")
     """Share of both surfaces that lies near the other, 0 to 1."""
-
-
-@dataclass
-class Normal:
-    """Normal equations H step = g that terms are added to."""
-
-    H: Float[np.ndarray, "unknowns unknowns"]
-    g: Float[np.ndarray, " unknowns"]
-
-    def add_points(
-        self,
-        J: Float[np.ndarray, "points 3 unknowns"],
-        A: Float[np.ndarray, "points 3 3"],
-        b: Float[np.ndarray, "points 3"],
-    ) -> None:
-        """Terms (x - target)^T A (x - target), given b = A (target - x)."""
-        n = J.shape[-1]
-        AJ = (A @ J).reshape(-1, n)
-        flat = J.reshape(-1, n)
-        self.H += flat.T @ AJ
-        self.g += flat.T @ b.ravel()
-
-    def step(self, longest_rad: float = 0.4, rotations: slice = slice(0)) -> np.ndarray:
-        """Solve, and shorten the step so that no joint turns by more than `longest_rad`."""
-        step = np.linalg.solve(self.H, self.g)
-        turn = np.linalg.norm(step[rotations].reshape(-1, 3), axis=1).max(initial=0)
-        return step * min(1.0, longest_rad / max(turn, 1e-9))
 
 
 def fit_template(
@@ -107,7 +82,7 @@ def fit_template(
     points = template.named(names)
     height = float(np.ptp(mesh.vertices[:, 1]))
     keypoints = _KeypointTerm(template, points, target, weight)
-    prior = _Prior(template)
+    prior = Prior(template)
 
     pose = _start(template, points, names, target)
     for share, rounds in KEYPOINT_ROUNDS:
@@ -125,13 +100,21 @@ def fit_template(
             prior.log_limb = pose.log_limb * (np.arange(len(LIMBS)) == _limb(template, "Head"))
         keypoints = _KeypointTerm(template, points, target, weight * _inside(mesh, target))
         pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height)
+        _, at, _ = template.joint_transforms(pose)
+        bends = limb_bends(body, template.place(template.vertices(), pose), at, mesh)
+        if any(bends):
+            prior.bends.take(bends)
+            pose, surface_error = _fit_surface(
+                template, pose, keypoints, prior, mesh, height, ROUNDS[-1:]
+            )
 
     R, t, _ = template.joint_transforms(pose)
+    rest = template.rest_joints(pose)
     miss = np.linalg.norm(template.place(points, pose) - target, axis=-1)
     vertices = template.place(template.vertices(), pose)
     return FittedTemplate(
         vertices=vertices,
-        R_world_joint=R,
+        R_world_joint=rest_rotations(body, rest, R, t),
         t_world_joint=t,
         keypoint_error_m=float((weight * miss).sum() / weight.sum()),
         surface_error_m=surface_error,
@@ -258,57 +241,14 @@ def _start(
     return template.moved(pose, step)
 
 
-class _Prior:
-    """What a body is like when nothing is seen: average, near rest, limbs in proportion."""
-
-    def __init__(self, template: ScaledTemplate) -> None:
-        self.template = template
-        self.stiff = np.array([_stiffness(joint) for joint in template.body.joints])
-        self.log_limb = template.start().log_limb
-
-    def normal(self, pose: TemplatePose) -> Normal:
-        c, size = self.template.columns, self.template.size
-        d, target = np.full(size, 1e-4), np.zeros(size)
-        d[c["shape"]], target[c["shape"]] = SHAPE_WEIGHT, -pose.shape
-        d[c["log_limb"]], target[c["log_limb"]] = LIMB_WEIGHT, self.log_limb - pose.log_limb
-        R, _, _ = self.template.joint_transforms(pose)
-        local = Rotation.from_matrix(pose.R_parent_joint).as_rotvec()
-        above = np.stack([np.eye(3), *(R[p] for p in self.template.parents[1:])])
-        d[c["rotations"]] = np.repeat(self.stiff, 3)
-        target[c["rotations"]] = -np.einsum("jab,jb->ja", above, local).ravel()
-        return Normal(np.diag(d), d * target)
-
-
-SHAPE_WEIGHT = 0.1
-LIMB_WEIGHT = 20.0
-
-
-def _stiffness(joint: str) -> float:
-    """Weight of a squared radian in a joint, next to one sure key-point that is 2 % off."""
-    if joint == "Hips":
-        return 0.3
-    if joint == "Head":
-        return 200.0  # Whatever its shape, a head at rest is upright.
-    if joint == "Neck":
-        return 50.0
-    if joint.startswith("Spine"):
-        return 30.0
-    if joint.endswith("Shoulder"):
-        return 8.0
-    if joint.endswith("ToeBase"):
-        return 6.0
-    if "Hand" in joint or joint.endswith("Foot"):
-        return 2.0
-    return 0.5
-
-
 def _fit_surface(
     template: ScaledTemplate,
     pose: TemplatePose,
     keypoints: _KeypointTerm,
-    prior: _Prior,
+    prior: Prior,
     mesh: Mesh,
     height: float,
+    stages: tuple[tuple[float, int], ...] = ROUNDS,
 ) -> tuple[TemplatePose, float]:
     """Nearest points with agreeing normals, both ways, under a shrinking robust distance."""
     body = template.body
@@ -319,7 +259,7 @@ def _fit_surface(
     planes = sample_normals[:, :, None] * sample_normals[:, None] + POINT_TO_POINT * np.eye(3)
     unit = SURFACE_WEIGHT / (0.02 * height) ** 2
     median = float("nan")
-    for share, rounds in ROUNDS:
+    for share, rounds in stages:
         sigma = share * height
         for _ in range(rounds):
             own_normals = vertex_normals(template.place(whole, pose), body.faces)[ids]

@@ -22,9 +22,15 @@ from mvai.types import Character, MeshSequence, MvaiError, Skin
 from mvai.types.names import FINGERS
 
 FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
-HOLD_TOGETHER, TURN_TOGETHER = 1e-2, 1e-4
-"""How strongly neighbouring bones agree on the joint between them, and on their turns, as a share
-of the weight that an average bone's vertices have."""
+HOLD_TOGETHER = 1.0
+"""How strongly neighbouring bones agree on the joint between them, as a share of the weight that
+an average bone's vertices have."""
+TURN_TOGETHER = 3e-4
+"""Likewise on their turns."""
+TURN_TRUNK_TOGETHER = 0.1
+"""Bones of the trunk, whose vertices hang from several of them: it bends as a whole."""
+TURN_FINGERS_TOGETHER = 1e-5
+TRUNK = ("Spine", "Neck", "Shoulder")
 
 
 @dataclass(frozen=True)
@@ -152,12 +158,13 @@ def bone_transforms(
     A = (dense[:, :, None] * homogeneous[:, None]).reshape(n, 4 * J).astype(np.float32)
     N = (A.T @ A).astype(np.float64)
     unit = n / J
+    turn = np.array([_turn_together(name) for name in skin.joints])
     for j, p in enumerate(skin.parents):
         if p < 0:
             continue
         q = np.concatenate([(at[j] - middle) / (0.1 * size), [1.0]])
         P = HOLD_TOGETHER * unit * np.outer(q, q)
-        P[:3, :3] += TURN_TOGETHER * unit * np.eye(3)
+        P[:3, :3] += turn[j] * unit * np.eye(3)
         for a, b, sign in ((j, j, 1), (p, p, 1), (j, p, -1), (p, j, -1)):
             N[4 * a : 4 * a + 4, 4 * b : 4 * b + 4] += sign * P
     N += 1e-9 * unit * np.eye(4 * J)
@@ -167,6 +174,15 @@ def bone_transforms(
     D[..., :3] /= 0.1 * size
     D[..., 3] += middle - D[..., :3] @ middle
     return D
+
+
+def _turn_together(joint: str) -> float:
+    """Weight of a bone's agreement with its parent, for bones of our own skeleton."""
+    name = joint.removeprefix("Left").removeprefix("Right")
+    if name.startswith(TRUNK):
+        return TURN_TRUNK_TOGETHER
+    finger = name.startswith("Hand") and name != "Hand"
+    return TURN_FINGERS_TOGETHER if finger else TURN_TOGETHER
 
 
 def _heel_and_toes(

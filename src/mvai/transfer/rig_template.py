@@ -1,9 +1,9 @@
 """The template body with a scale for every limb, and how its points move with its unknowns.
 
 The body model knows proportions of real people; a character may have longer legs or larger hands
-than any of them. Each limb therefore gets a scale of its own on top of the shape coefficients. A
-joint's scale applies to the surface that it moves and to the way to its children, and is not
-handed on to them.
+than any of them. Each limb therefore gets a scale of its own on top of the shape coefficients, and
+long parts another one across, so that wide trousers do not make a long shin. A joint's scale
+applies to the surface that it moves and to the way to its children, and is not handed on to them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ LIMBS = (
     ("Head",),
 )
 """Joints that share a scale; both sides of the body do, and fingers share the hand's."""
+AXES = {
+    "Hips": "Spine", "Spine": "Spine1", "Spine1": "Spine2", "Spine2": "Neck", "Neck": "Head",
+    "Arm": "ForeArm", "ForeArm": "Hand", "UpLeg": "Leg", "Leg": "Foot",
+}  # fmt: skip
+"""Joints with a scale across the line to another joint; the rest keep their proportions."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class TemplatePose:
     shape: Float[np.ndarray, " shape"]
     log_scale: float
     log_limb: Float[np.ndarray, " limbs"]
+    log_across: Float[np.ndarray, " limbs"]
+    """On top of `log_limb`, across the limb's axis."""
     R_parent_joint: Float[np.ndarray, "joints 3 3"]
     """Rotation of each joint in its parent's frame; the root's in the world."""
     t_root: Float[np.ndarray, "3"]
@@ -72,15 +79,17 @@ class ScaledTemplate:
         limb = _limb_of_joints(body.joints)
         self.limb = np.array(limb)
         self.limb_sum = np.eye(len(LIMBS))[limb]
+        self.axis = _axes(body, self.joint_rest)
         S, G = body.shape_size, len(LIMBS)
         self.columns = {
             "shape": slice(0, S),
             "log_scale": slice(S, S + 1),
             "log_limb": slice(S + 1, S + 1 + G),
-            "rotations": slice(S + 1 + G, S + 1 + G + 3 * J),
-            "translation": slice(S + 1 + G + 3 * J, S + 4 + G + 3 * J),
+            "log_across": slice(S + 1 + G, S + 1 + 2 * G),
+            "rotations": slice(S + 1 + 2 * G, S + 1 + 2 * G + 3 * J),
+            "translation": slice(S + 1 + 2 * G + 3 * J, S + 4 + 2 * G + 3 * J),
         }
-        self.size = S + 4 + G + 3 * J
+        self.size = S + 4 + 2 * G + 3 * J
 
     def start(self) -> TemplatePose:
         """The mean body at rest."""
@@ -89,6 +98,7 @@ class ScaledTemplate:
             shape=np.zeros(self.body.shape_size),
             log_scale=0.0,
             log_limb=np.zeros(len(LIMBS)),
+            log_across=np.zeros(len(LIMBS)),
             R_parent_joint=np.tile(np.eye(3), (J, 1, 1)),
             t_root=self.joint_rest[0].copy(),
         )
@@ -99,24 +109,29 @@ class ScaledTemplate:
     def joint_transforms(
         self, pose: TemplatePose
     ) -> tuple[
-        Float[np.ndarray, "joints 3 3"], Float[np.ndarray, "joints 3"], Float[np.ndarray, " joints"]
+        Float[np.ndarray, "joints 3 3"],
+        Float[np.ndarray, "joints 3"],
+        Float[np.ndarray, "joints 3 3"],
     ]:
-        """World rotation, position and scale of every joint."""
+        """World rotation and position of every joint, and its rotation after its scales."""
         joints = self.rest_joints(pose)
-        scale = np.exp(pose.log_scale + pose.log_limb[self.limb])
+        along = self.axis[:, :, None] * self.axis[:, None]
+        across = np.exp(np.where(self.axis.any(1), pose.log_across[self.limb], 0))[:, None, None]
+        scale = np.exp(pose.log_scale + pose.log_limb[self.limb])[:, None, None] * (
+            across * (np.eye(3) - along) + along
+        )
         R = pose.R_parent_joint.copy()
         t = np.empty_like(joints)
         t[0] = pose.t_root
         for j, p in enumerate(self.parents):
             if p >= 0:
                 R[j] = R[p] @ R[j]
-                t[j] = t[p] + scale[p] * (R[p] @ (joints[j] - joints[p]))
-        return R, t, scale
+                t[j] = t[p] + R[p] @ scale[p] @ (joints[j] - joints[p])
+        return R, t, R @ scale
 
     def place(self, points: TemplatePoints, pose: TemplatePose) -> Float[np.ndarray, "points 3"]:
         """World positions of the points (linear blend skinning of scaled rotations)."""
-        R, t, scale = self.joint_transforms(pose)
-        sR = scale[:, None, None] * R
+        _, t, sR = self.joint_transforms(pose)
         offset = t - np.einsum("jab,jb->ja", sR, self.rest_joints(pose))
         blend = points.weights @ np.concatenate([sR, offset[..., None]], -1).reshape(-1, 12)
         blend = blend.reshape(-1, 3, 4)
@@ -131,11 +146,10 @@ class ScaledTemplate:
         A small rotation w of joint j, in world axes, moves a point by w x (X - W t_j), where X
         and W sum its weighted positions and its weights over j and all joints below. Scaling
         joint j moves its own surface away from it, and all that hangs from a child c by
-        (t_c - t_j).
+        (t_c - t_j); scaling across its axis, by the part of this that is across.
         """
-        R, t, scale = self.joint_transforms(pose)
+        R, t, sR = self.joint_transforms(pose)
         joints, w = self.rest_joints(pose), points.weights
-        sR = scale[:, None, None] * R
         rest = points.rest + np.tensordot(pose.shape, points.directions, 1)
         x = (rest @ sR.transpose(0, 2, 1)).transpose(1, 0, 2) + (
             t - np.einsum("jab,jb->ja", sR, joints)
@@ -164,6 +178,10 @@ class ScaledTemplate:
             if p >= 0:
                 by_scale[:, p] += hanging[:, c, None] * (t[c] - t[p])
         J[..., self.columns["log_limb"]] = by_scale.transpose(0, 2, 1) @ self.limb_sum
+        axis = np.einsum("jab,jb->ja", R, self.axis)
+        across = by_scale - (by_scale * axis).sum(-1, keepdims=True) * axis
+        across[:, ~self.axis.any(1)] = 0
+        J[..., self.columns["log_across"]] = across.transpose(0, 2, 1) @ self.limb_sum
         J[..., self.columns["log_scale"]] = by_scale.sum(1)[..., None]
         J[..., self.columns["translation"]] = np.eye(3)
         return position, J
@@ -180,6 +198,7 @@ class ScaledTemplate:
             shape=pose.shape + step[c["shape"]],
             log_scale=pose.log_scale + float(step[c["log_scale"]][0]),
             log_limb=pose.log_limb + step[c["log_limb"]],
+            log_across=pose.log_across + step[c["log_across"]],
             R_parent_joint=Rotation.from_rotvec(local).as_matrix() @ pose.R_parent_joint,
             t_root=pose.t_root + step[c["translation"]],
         )
@@ -211,6 +230,17 @@ class ScaledTemplate:
         return TemplatePoints(
             M @ at.rest, np.einsum("pv,bvd->bpd", M, at.directions), M @ at.weights
         )
+
+
+def _axes(body: LinearBody, rest: Float[np.ndarray, "joints 3"]) -> Float[np.ndarray, "joints 3"]:
+    """Unit vector along each joint's limb at rest; zero for joints that keep their proportions."""
+    axes = np.zeros_like(rest)
+    for j, joint in enumerate(body.joints):
+        name = joint.removeprefix("Left").removeprefix("Right")
+        if name in AXES:
+            way = rest[body.joint(joint.removesuffix(name) + AXES[name])] - rest[j]
+            axes[j] = way / np.linalg.norm(way)
+    return axes
 
 
 def _limb_of_joints(joints: tuple[str, ...]) -> list[int]:
