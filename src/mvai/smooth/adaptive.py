@@ -71,7 +71,7 @@ class Adaptive:
         from mvai.nets.windows import surface_weights
         from mvai.smooth.adaptive_contacts import contact_displacement
         from mvai.smooth.adaptive_handles import body_handles, sampled_handles
-        from mvai.smooth.adaptive_limit import limit_displacement
+        from mvai.smooth.adaptive_limit import lasting_share
 
         network, working = load_smoother(
             self.weights or SHIPPED, "adaptive",
@@ -114,8 +114,9 @@ class Adaptive:
         seen = points - centre[:, None]
         if repair is not None:
             seen = (repair @ seen.reshape(len(seen), -1)).reshape(seen.shape)
-        pull = moved + limit_displacement(seen, points_of(result) - path[:, None], fps)
-        led(result, handles, pull)
+        share = lasting_share(seen, points_of(result) - path[:, None], fps)
+        limit(result, vertices, centre, path, handles, share, repair, fps)
+        led(result, handles, moved)
         if self.keep_contacts and body is not None:
             led(result, handles, contact_displacement(points, points_of(result), POINTS, fps))
         return sequence.with_vertices(result)
@@ -149,12 +150,11 @@ def smoothed_centre(
         view: direction to the camera; zero where it is not known.
     """
     from mvai.nets.windows import PATH_SIGMA_S
-    from mvai.smooth.adaptive_limit import calm, limit_displacement
+    from mvai.smooth.adaptive_limit import calm, limited
 
     depth = (centre @ view)[:, None] * view
     parts = np.stack([depth, centre - depth], 1).astype(np.float64)
-    smooth = calm(parts, PATH_SIGMA_S * fps)
-    return (smooth + limit_displacement(parts, smooth, fps)).sum(1)
+    return limited(parts, calm(parts, PATH_SIGMA_S * fps), fps).sum(1)
 
 
 def led(
@@ -239,11 +239,7 @@ def filtered(
     for begin in range(0, vertices.shape[1], TILE):
         span = slice(begin, begin + TILE)
         B = torch.from_numpy(handles[span])
-        x = (vertices[:, span] - centre[:, None]).transpose(0, 2, 1)
-        if repair is not None:
-            x = (repair @ x.reshape(frames, -1)).reshape(x.shape)
-        x = np.pad(x, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
-        x = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        x = continued(relative(vertices[:, span], centre, repair).transpose(0, 2, 1), reach)
         for start in range(0, frames, CHUNK):
             count = min(CHUNK, frames - start)
             rows = toeplitz(taps, count)
@@ -254,6 +250,59 @@ def filtered(
             smooth = (y * shares[:, :, None]).sum(0)
             result[at, span] = smooth.transpose(1, 2).numpy() + path[at, None]
     return result
+
+
+def limit(
+    result: Float[np.ndarray, "frames verts 3"], vertices: Float[np.ndarray, "frames verts 3"],
+    centre: Float[np.ndarray, "frames 3"], path: Float[np.ndarray, "frames 3"],
+    handles: Float[np.ndarray, "verts points"], share: Float[np.ndarray, "frames points"],
+    repair: Any, fps: float,
+) -> None:  # fmt: skip
+    """Leads smoothed vertices back in place, as `mvai.smooth.adaptive_limit.limited` does points.
+
+    Every vertex by its own displacement: leading it back with its joint would leave a fast limb
+    thinner, since a filter draws in what turns about the joint.
+
+    Args:
+        share: which every point may keep of its lasting displacement.
+    """
+    import torch
+
+    from mvai.smooth.adaptive_limit import LASTING_S, sharp_taps
+
+    frames = len(vertices)
+    taps = torch.from_numpy(sharp_taps(LASTING_S * fps).astype(np.float32))[None]
+    taken = (1 - share).astype(np.float32)
+    reach = min(taps.shape[1] // 2, frames - 1)
+    taps = taps[:, taps.shape[1] // 2 - reach : taps.shape[1] // 2 + reach + 1]
+    taps = taps / taps.sum()
+    for begin in range(0, vertices.shape[1], TILE):
+        span = slice(begin, begin + TILE)
+        moved = result[:, span] - path[:, None] - relative(vertices[:, span], centre, repair)
+        x = continued(moved, reach)
+        for start in range(0, frames, CHUNK):
+            count = min(CHUNK, frames - start)
+            y = toeplitz(taps, count) @ x[start : start + count + 2 * reach].flatten(1)
+            at = slice(start, start + count)
+            back = y.unflatten(1, x.shape[1:]).numpy() * (taken[at] @ handles[span].T)[..., None]
+            result[at, span] -= back
+
+
+def relative(
+    vertices: Float[np.ndarray, "frames verts 3"], centre: Float[np.ndarray, "frames 3"],
+    repair: Any,
+) -> Float[np.ndarray, "frames verts 3"]:  # fmt: skip
+    """Vertices relative to the body's centre, frames that are not sure replaced."""
+    x = vertices - centre[:, None]
+    return x if repair is None else (repair @ x.reshape(len(x), -1)).reshape(x.shape)
+
+
+def continued(x: np.ndarray, reach: int) -> Any:
+    """Frames with `reach` more at either end, by point reflection, as a tensor."""
+    import torch
+
+    x = np.pad(x, ((reach, reach), (0, 0), (0, 0)), mode="reflect", reflect_type="odd")
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
 
 
 def bank_taps(frames: int, fps: float) -> Any:

@@ -25,10 +25,21 @@ UNSEEN_M = 0.003
 Points = Float[np.ndarray, "frames points 3"]
 
 
-def limit_displacement(seen: Points, smooth: Points, fps: float) -> Points:
-    """What has to be added to smoothed points so that they stay on what was seen.
+def limited(seen: Points, smooth: Points, fps: float) -> Points:
+    """Smoothed points that stay on what was seen.
 
-    It turns with the points and does not depend on the axes.
+    Args:
+        seen: the points before smoothing, metres.
+        smooth: the points after it.
+    """
+    taken = 1 - lasting_share(seen, smooth, fps)[..., None]
+    return smooth - taken * sharp(smooth - seen, LASTING_S * fps)
+
+
+def lasting_share(seen: Points, smooth: Points, fps: float) -> Float[np.ndarray, "frames points"]:
+    """How much of their lasting displacement points may keep, from 0 to 1.
+
+    It does not depend on the axes.
 
     Args:
         seen: the points before smoothing, metres.
@@ -41,7 +52,15 @@ def limit_displacement(seen: Points, smooth: Points, fps: float) -> Points:
     allowed = UNSEEN_M + np.sqrt(np.maximum(power, 0.0))
     length = np.linalg.norm(lasting, axis=-1)
     share = calm(np.minimum(1.0, allowed / np.maximum(length, 1e-9)), LASTING_S * fps)
-    return (np.clip(share, 0.0, 1.0) - 1.0)[..., None] * lasting
+    return np.clip(share, 0.0, 1.0)
+
+
+def sharp_taps(sigma: float) -> Float[np.ndarray, " taps"]:
+    """The kernel of `sharp`, of an odd number of taps."""
+    wide = int(np.ceil(4 * sigma * 2**0.5))
+    impulse = np.zeros(4 * wide + 1)
+    impulse[2 * wide] = 1.0
+    return sharp(impulse, sigma)[wide : 3 * wide + 1]
 
 
 def sharp(path: Float[np.ndarray, "frames *shape"], sigma: float) -> np.ndarray:
