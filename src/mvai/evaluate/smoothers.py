@@ -176,8 +176,8 @@ def page(rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> str:
     return f"""# What smoothers do to bodies from real videos
 
 {header()}
-{len(files)} videos ({", ".join(f.stem for f in files)}), reconstructed by {BACKBONE}; nothing here
-is compared with a truth.
+{len(files)} videos, reconstructed by {BACKBONE}; nothing here is compared with a truth:
+{", ".join(f.stem for f in files)}.
 
 {markdown_table(COLUMNS, rows)}
 - Accel: mean norm of the second difference of 14 root-relative joints, mm/frame².
