@@ -239,12 +239,11 @@ class Npt(nn.Module):
     def blend(
         self,
         maps: Float[Tensor, "*mesh joints 3 4"],
-        known: Float[Tensor, "*#mesh verts known"],
+        weights: Float[Tensor, "*#mesh verts joints"],
     ) -> Float[Tensor, "*mesh verts 12"] | None:
-        """Blended maps less the identity; None where the form does not use them."""
+        """Maps blended by `weights`, less the identity; None where the form does not use them."""
         if self.settings.output != "blended":
             return None
-        weights = self.weights(known)
         with torch.autocast(maps.device.type, enabled=False):
             return weights @ (maps - torch.eye(3, 4, device=maps.device)).flatten(-2)
 
@@ -258,5 +257,5 @@ class Npt(nn.Module):
         if self.settings.parents:
             maps = self.maps(self.pose_rotations(pose), self.joint_finder(identity))
             out = self.decoder(self.code_of_maps(maps).to(known), known)
-            return self.placed(out, identity, self.blend(maps, known))
+            return self.placed(out, identity, self.blend(maps, self.weights(known)))
         return self.placed(self.decoder(self.encode(pose), known), identity)

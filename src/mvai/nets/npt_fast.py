@@ -93,7 +93,8 @@ class FastNpt:
         known = torch.cat([npt.known(x[s], whole) for s in spans])
         if npt.settings.parents:
             raw = self.decode(npt.code_of_maps(code), known, spans)
-            placed = [npt.placed(raw[s], x[s], npt.blend(code, known[s])) for s in spans]
+            blends = [npt.blend(code, npt.weights(known[s])) for s in spans]
+            placed = [npt.placed(raw[s], x[s], b) for s, b in zip(spans, blends, strict=True)]
         else:
             raw = self.decode(code, known, spans)
             placed = [npt.placed(raw[s], x[s]) for s in spans]

@@ -167,7 +167,7 @@ def identity_terms(model: Trained, b: Identities, edge_weight: float) -> Terms:
     maps = npt.maps(b.rotations, joints)
     with _half(b.identity):
         out = npt.decoder(npt.code_of_maps(maps), known)
-    out = npt.placed(out, b.identity, npt.blend(maps, known))
+    out = npt.placed(out, b.identity, npt.blend(maps, weights))
     M = (weights @ maps.flatten(-2)).unflatten(-1, (3, 4))
     skinned = (M[..., :3] @ b.identity[..., None])[..., 0] + M[..., 3]
     plain = ((skinned - b.target) ** 2).mean((-1, -2))

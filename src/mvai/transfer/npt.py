@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
-from mvai.transfer.npt_identity import NptIdentity, identity_of
+from mvai.transfer.npt_identity import NptIdentity, identity_of, without_far_bones
 from mvai.transfer.npt_place import path_of
 from mvai.transfer.npt_source import read_source
 from mvai.types import Animation, Character, MeshSequence
@@ -103,9 +103,10 @@ def posed_vertices(
         for v in range(0, verts, tile):
             some = x[v : v + tile]
             known = npt.known(some, identity.whole)
+            weights = without_far_bones(trained, identity, some, npt.weights(known))
             for f in range(0, frames, 8):
                 with torch.autocast("cpu", torch.bfloat16):
                     raw = npt.decoder(codes[f : f + 8], known)
-                blend = npt.blend(maps[f : f + 8], known)
+                blend = npt.blend(maps[f : f + 8], weights)
                 out[f : f + 8, v : v + tile] = npt.placed(raw, some, blend).numpy()
     return out

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, diags
 
 from mvai.geometry.surface import components, edges, weld
 from mvai.nets.npt_files import TrainedNpt
-from mvai.transfer.npt_identity import NptIdentity
+from mvai.transfer.npt_identity import NptIdentity, without_far_bones
 
 INFLUENCES = 6
 SMOOTHING_ROUNDS = 4
@@ -32,7 +32,8 @@ def network_weights(
     with torch.no_grad():
         for i in range(0, len(first), CHUNK):
             x = identity.vertices[first[i : i + CHUNK]]
-            W.append(trained.npt.weights(trained.npt.known(x, identity.whole)).numpy())
+            own = trained.npt.weights(trained.npt.known(x, identity.whole))
+            W.append(without_far_bones(trained, identity, x, own).numpy())
     W = _smoothed(np.concatenate(W), faces)
     W = _rigid_pieces(W, mesh.vertices[first], faces, SMALL_PIECE * identity.height)
     indices = np.argsort(-W, axis=1)[:, :INFLUENCES]

@@ -19,6 +19,10 @@ SAMPLES = 2048
 """Points spread evenly over the identity's surface, from which it is known as a whole."""
 
 
+FAR_TIMES, FAR = 3.0, 0.05
+"""A bone is far that is so many times as far as the nearest one and a share of the height more."""
+
+
 @dataclass(frozen=True)
 class NptIdentity:
     """A character that is ready for the network."""
@@ -56,6 +60,35 @@ def identity_of(trained: TrainedNpt, character: Character) -> NptIdentity:
         whole = trained.npt.identity_code(unit(samples))
         joints = trained.npt.joint_finder(unit(samples))
     return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints)
+
+
+def without_far_bones(
+    trained: TrainedNpt,
+    identity: NptIdentity,
+    x: Float[Tensor, "verts 3"],
+    weights: Float[Tensor, "verts joints"],
+) -> Float[Tensor, "verts joints"]:
+    """Skin weights less those of bones that are far from a vertex while others are near.
+
+    On characters unlike people the network gives some finger tips a share in the trunk, which
+    would tear them.
+    """
+    p, parents = identity.joints.positions, trained.npt.settings.parents
+    distance = torch.full_like(weights, torch.inf)
+    for j, q in enumerate(parents):
+        leaf = j not in parents
+        # A bone goes from a joint to each of its children, and beyond the last one as far again.
+        for at, a, b in ((q, p[q], p[j]), (j, p[j], 2 * p[j] - p[q] if leaf else p[j])):
+            if at < 0 or q < 0:
+                continue
+            along = b - a
+            share = ((x - a) @ along / along.square().sum().clamp(min=1e-12)).clamp(0, 1)
+            d = (x - a - share[:, None] * along).norm(dim=-1)
+            distance[:, at] = torch.minimum(distance[:, at], d)
+    nearest = distance.amin(1, keepdim=True)
+    kept = weights * (distance <= FAR_TIMES * nearest + FAR)
+    kept = kept + 1e-6 * (distance == nearest)
+    return kept / kept.sum(1, keepdim=True)
 
 
 def leg_length(body: LinearBody, positions: Float[np.ndarray, "joints 3"]) -> float:
