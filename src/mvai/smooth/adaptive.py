@@ -36,10 +36,10 @@ class Adaptive:
     """Every limb gets its own filter over time at every moment; a network says which.
 
     A limb that is followed well keeps its swing, whatever the network says: it is not led away from
-    where it was seen by more than it shakes. Rest, steady motion and the ends of a
-    clip stay as they are under the filters; only the learned correction of the pose, where it is
-    asked for, moves them. It turns with the body. On meshes that are not our own body it works by
-    points sampled from them, with neither the correction nor contacts.
+    where it was seen by more than it shakes. Rest, steady motion and the ends of a clip stay as
+    they are under the filters; only the learned correction of the pose, where it is asked for,
+    moves them. It turns with the body. On meshes that are not our own body it works by points
+    sampled from them, with neither the correction nor contacts.
     """
 
     weights: Path | None = None
@@ -51,8 +51,8 @@ class Adaptive:
     trunk: float = 1.0
     """Strength on trunk and head."""
     correct: float = 0.0
-    """Strength of the learned correction of the pose, 1 for all of it. Off: on the validation
-    people it helps clips whose reconstruction is lost and harms the others by a little."""
+    """Strength of the learned correction of the pose, 1 for all of it. Off: in the mean over the
+    validation people it harms."""
     keep_contacts: bool = True
     """Feet that stand keep their place, hands that touch keep touching."""
 
