@@ -38,6 +38,8 @@ EVERY = 5
 """Every which frame is compared with the truth."""
 LOOKED_AT = 8
 """Frames of a motion in which surfaces are measured."""
+CONTACT = ("keep_touch", "avoid_body")
+"""Settings that move hands away from where a copied pose has them."""
 SKIPPED_ACTIONS = ("Rest Pose",)
 
 
@@ -145,7 +147,10 @@ def truth_piece(
             f"{', '.join(a.name for a in known)}."
         )
     config = pipeline.configured("transfer", method)
-    if variant == "registered" and "ignore_rig" in {f.name for f in fields(config)}:
+    known_settings = {f.name for f in fields(config)}
+    # The truth copies the turns of bones; its hands touch and avoid nothing.
+    config = replace(config, **{n: False for n in CONTACT if n in known_settings})
+    if variant == "registered" and "ignore_rig" in known_settings:
         config = replace(config, ignore_rig=True)
     characters = [read_character(p) for p in shared]
     registered: list[Any] = []

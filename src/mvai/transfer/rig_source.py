@@ -84,7 +84,7 @@ def mesh_motion(
     Raises:
         MvaiError: When the numbers of vertices differ or positions are not finite.
     """
-    skin, rest = skeleton.skin, character.mesh.vertices
+    skin, rest = _without_twists(skeleton), character.mesh.vertices
     V = np.asarray(sequence.vertices, np.float32)
     if V.shape[1] != len(rest):
         raise MvaiError(
@@ -98,7 +98,7 @@ def mesh_motion(
     R_bone = R_moved @ skin.T_world_joint[:, :3, :3]
     R = np.tile(np.eye(3), (len(V), len(body.joints), 1, 1))
     known = np.zeros(len(body.joints), bool)
-    for bone, joint in enumerate(skeleton.source):
+    for bone, joint in enumerate(skeleton.source[: len(skin.joints)]):
         if joint >= 0:
             R[:, joint] = R_bone[:, bone] @ skeleton.A_template_joint[bone].T
             known[joint] = True
@@ -174,6 +174,23 @@ def bone_transforms(
     D[..., :3] /= 0.1 * size
     D[..., 3] += middle - D[..., :3] @ middle
     return D
+
+
+def _without_twists(skeleton: DrivenSkeleton) -> Skin:
+    """The skin without twist bones, which are its last: a bone is read off all of its surface."""
+    skin = skeleton.skin
+    if not skeleton.twists:
+        return skin
+    count = min(twist.joint for twist in skeleton.twists)
+    bone = np.arange(len(skin.joints))
+    bone[[twist.joint for twist in skeleton.twists]] = [twist.bone for twist in skeleton.twists]
+    return Skin(
+        skin.joints[:count],
+        skin.parents[:count],
+        skin.T_world_joint[:count],
+        bone[skin.weight_indices].astype(skin.weight_indices.dtype),
+        skin.weights,
+    )
 
 
 def _turn_together(joint: str) -> float:
