@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csc_matrix, csr_matrix, diags
+from scipy.sparse.linalg import splu
 from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
@@ -25,6 +26,8 @@ AGREE = 0.5
 """Least cosine between the normals of a match."""
 SMALL_PIECE = 0.06
 """Loose pieces up to this size, as a share of the height, move rigidly."""
+SOFT, SOFT_HAND = 0.02, 0.003
+"""Width, as a share of the height, over which weights are spread on the body and on hands."""
 NEIGHBOURS = 6
 LARGE = 120_000
 """Meshes with more vertices get their weights by way of a coarser one."""
@@ -54,10 +57,11 @@ def transfer_weights(
 
     known, copied = _copy(body, surface, vertices, normals, height)
     piece = components(len(vertices), faces)
-    W = _fill(vertices, faces, piece, known, copied)
+    L, mass = mesh_laplacian(vertices, faces)
+    W = _fill(L, mass, vertices, piece, known, copied)
     distance = np.asarray(KDTree(surface).query(vertices)[0])
     W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
-    W = _smooth(W, faces)
+    W = diffused(_smooth(W, faces), L, mass, softness(body, W, height))
     W = _rigid_pieces(W, vertices, piece, height)
     if large:
         return _blended(W, vertices, mesh.vertices)
@@ -111,8 +115,9 @@ def _copy(
 
 
 def _fill(
+    L: csr_matrix,
+    mass: np.ndarray,
     vertices: np.ndarray,
-    faces: np.ndarray,
     piece: np.ndarray,
     known: np.ndarray,
     copied: np.ndarray,
@@ -129,7 +134,6 @@ def _fill(
             mine = piece[lost] == p
             copied[lost[mine]] = copied[nearest[mine]].mean(0)
         known[lost] = True
-    L, mass = mesh_laplacian(vertices, faces)
     loose = mass <= 0
     known |= loose
     W = np.clip(inpaint(L, mass, known, copied), 0, None)
@@ -146,6 +150,40 @@ def _smooth(W: np.ndarray, faces: np.ndarray, rounds: int = 3) -> np.ndarray:
     for _ in range(rounds):
         W = np.where((degree > 0)[:, None], 0.5 * W + 0.5 * (mean @ W), W)
     return W
+
+
+def softness(
+    body: LinearBody, W: Float[np.ndarray, "verts joints"], height: float
+) -> Float[np.ndarray, " verts"]:
+    """How far weights are spread around each vertex (metres): little on hands, whose fingers are
+    thin."""
+    hand = W[:, ["Hand" in name for name in body.joints]].sum(1)
+    return height * (SOFT + (SOFT_HAND - SOFT) * np.clip(hand, 0, 1))
+
+
+def diffused(
+    W: Float[np.ndarray, "verts joints"],
+    L: csr_matrix,
+    mass: Float[np.ndarray, " verts"],
+    width_m: Float[np.ndarray, " verts"],
+) -> Float[np.ndarray, "verts joints"]:
+    """Weights spread along the surface by one implicit step of heat diffusion.
+
+    Weights copied from the nearest surface change within a crease, where the template's own folds
+    lie; on a coarse or layered mesh that tears single faces. The width is a length on the surface,
+    so that the result does not depend on how fine the mesh is (Desbrun et al., "Implicit fairing",
+    SIGGRAPH 1999).
+    """
+    at = L.tocoo()
+    off = (at.row != at.col) & (at.data < 0)
+    i, j = at.row[off], at.col[off]
+    flow = csr_matrix((-at.data[off] * width_m[i] * width_m[j], (i, j)), L.shape)
+    out = np.asarray(flow.sum(1)).ravel()
+    held = np.maximum(mass, 1e-6 * mass.mean())
+    A = csc_matrix(diags(held + out) - flow)
+    spread = np.clip(splu(A).solve(held[:, None] * W), 0, None)
+    spread /= np.maximum(spread.sum(1, keepdims=True), 1e-9)
+    return np.where((mass > 0)[:, None], spread, W)
 
 
 def _rigid_pieces(
