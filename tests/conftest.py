@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["MVAI_CACHE"] = "off"  # Tests neither use nor fill the user's.
+
 
 def data_dir() -> Path:
     """The folder of real clips and characters; skips the test where it is not there."""

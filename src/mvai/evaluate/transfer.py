@@ -6,6 +6,7 @@ What is finished is kept, and the same command goes on from there.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -208,6 +209,7 @@ def driven(registration: Any, sequence: MeshSequence, config: Any, source: Any =
 
 def character_piece(method: str, path: Path, data: Path) -> dict[str, Any]:
     """All motions on one character."""
+    os.environ["MVAI_CACHE"] = "off"  # In this process alone; the time of a fit is measured.
     config = pipeline.configured("transfer", method)
     character = read_character(path)
     watch = Stopwatch(Silent())

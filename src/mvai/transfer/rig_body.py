@@ -7,12 +7,14 @@ and mixtures of both are tried, and the one that covers most is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from mvai.body.model import LinearBody
+from mvai.transfer.rig_cache import cache_key, keep, read_kept
 from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
 from mvai.transfer.rig_geometry import joints_by_shape
 from mvai.transfer.rig_joints_file import read_joints, write_joints
@@ -42,7 +44,7 @@ class FoundBody:
 def find_body(
     body: LinearBody, character: Character, detector: ImageDetector, file: Path | None = None
 ) -> FoundBody:
-    """The template fitted to the character.
+    """The template fitted to the character, or what an earlier run has found in the same mesh.
 
     Args:
         body: the template.
@@ -54,6 +56,44 @@ def find_body(
     Raises:
         MvaiError: no body is found, or none that fits; the file cannot be read or written.
     """
+    if file is not None:
+        return _find_body(body, character, detector, file)
+    key = cache_key(character.mesh, detector)
+    stored = read_kept(key)
+    found = None if stored is None else _unpacked(stored)
+    if found is None:
+        found = _find_body(body, character, detector, None)
+        keep(key, _packed(found))
+    return found
+
+
+def _packed(found: FoundBody) -> dict[str, np.ndarray]:
+    fit, joints = found.fit, found.joints
+    return {f.name: np.asarray(getattr(fit, f.name)) for f in fields(fit)} | {
+        "joint_names": np.array(joints.names),
+        "joint_xyz_m": joints.xyz_m,
+        "joint_confidence": joints.confidence,
+    }
+
+
+def _unpacked(stored: Mapping[str, np.ndarray]) -> FoundBody | None:
+    """None when something is missing."""
+    try:
+        fit = {f.name: stored[f.name] for f in fields(FittedTemplate)}
+        joints = FoundJoints(
+            tuple(str(n) for n in stored["joint_names"]),
+            stored["joint_xyz_m"],
+            stored["joint_confidence"],
+        )
+    except KeyError:
+        return None
+    numbers = {n: float(v) for n, v in fit.items() if v.ndim == 0}
+    return FoundBody(FittedTemplate(**fit | numbers), joints)
+
+
+def _find_body(
+    body: LinearBody, character: Character, detector: ImageDetector, file: Path | None
+) -> FoundBody:
     height = float(np.ptp(character.mesh.vertices[:, 1]))
     if file is not None and file.exists():
         given = read_joints(file)

@@ -1,0 +1,61 @@
+"""Bodies that were found in characters are kept, whole or not at all, and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvai.transfer import rig_body, rig_cache
+from mvai.transfer.rig import RigTransfer, register
+from mvai.types import Mesh
+from test_rig_any_character import t_pose
+from test_transfer import BODY, character, nobody
+
+
+def test_the_second_time_nothing_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MVAI_CACHE", str(tmp_path / "kept"))
+    hero = character(t_pose(), BODY.faces)
+    first = register(hero, nobody, RigTransfer())
+    (file,) = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr(rig_body, "fit_template", None)
+    second = register(hero, nobody, RigTransfer())
+    assert second.coverage == first.coverage and second.confidence == first.confidence
+    np.testing.assert_array_equal(second.skeleton.skin.weights, first.skeleton.skin.weights)
+    np.testing.assert_array_equal(
+        second.skeleton.skin.T_world_joint, first.skeleton.skin.T_world_joint
+    )
+    for broken in (b"", file.read_bytes()[:1000]):
+        file.write_bytes(broken)
+        with pytest.raises(TypeError):  # It is fitted again.
+            register(hero, nobody, RigTransfer())
+    monkeypatch.setenv("MVAI_CACHE", "off")
+    with pytest.raises(TypeError):
+        register(hero, nobody, RigTransfer())
+
+
+def test_another_mesh_another_key_and_no_folder_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vertices = t_pose()
+    mesh, moved = Mesh(vertices, BODY.faces), Mesh(vertices + 1e-6, BODY.faces)
+    assert rig_cache.cache_key(mesh, nobody) == rig_cache.cache_key(mesh, nobody)
+    assert rig_cache.cache_key(mesh, nobody) != rig_cache.cache_key(moved, nobody)
+    assert rig_cache.cache_key(mesh, nobody) != rig_cache.cache_key(mesh, t_pose)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MVAI_CACHE", str(tmp_path / "file"))
+    rig_cache.keep("key", {"a": np.zeros(2)})
+    assert rig_cache.read_kept("key") is None
+
+
+def test_the_folder_is_the_platforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MVAI_CACHE", raising=False)
+    monkeypatch.setattr(rig_cache.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert rig_cache.cache_folder() == tmp_path / "mvai"
+    monkeypatch.setattr(rig_cache.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert rig_cache.cache_folder() == tmp_path / "mvai" / "Cache"
+    monkeypatch.setattr(rig_cache.sys, "platform", "darwin")
+    assert str(rig_cache.cache_folder()).endswith("Library/Caches/mvai")
