@@ -79,7 +79,14 @@ def _packed(found: FoundBody) -> dict[str, np.ndarray]:
 def _unpacked(stored: Mapping[str, np.ndarray]) -> FoundBody | None:
     """None when something is missing."""
     try:
-        fit = {f.name: stored[f.name] for f in fields(FittedTemplate)}
+        fit = FittedTemplate(
+            vertices=stored["vertices"],
+            R_world_joint=stored["R_world_joint"],
+            t_world_joint=stored["t_world_joint"],
+            keypoint_error_m=float(stored["keypoint_error_m"]),
+            surface_error_m=float(stored["surface_error_m"]),
+            coverage=float(stored["coverage"]),
+        )
         joints = FoundJoints(
             tuple(str(n) for n in stored["joint_names"]),
             stored["joint_xyz_m"],
@@ -87,8 +94,7 @@ def _unpacked(stored: Mapping[str, np.ndarray]) -> FoundBody | None:
         )
     except KeyError:
         return None
-    numbers = {n: float(v) for n, v in fit.items() if v.ndim == 0}
-    return FoundBody(FittedTemplate(**fit | numbers), joints)
+    return FoundBody(fit, joints)
 
 
 def _find_body(
