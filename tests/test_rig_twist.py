@@ -20,7 +20,7 @@ AS_IS = RigTransfer(find_floor=False, lock_feet=False)
 
 def with_twists() -> Registration:
     own = own_registration()
-    skeleton = with_twist_bones(own.skeleton, BODY, own.character.mesh.vertices)
+    skeleton = with_twist_bones(own.skeleton, BODY, own.character.mesh)
     return replace(own, skeleton=skeleton)
 
 

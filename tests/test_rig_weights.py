@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import trimesh
 
+from mvai.body.skinning import posed_vertices
 from mvai.geometry.laplacian import mesh_laplacian
-from mvai.transfer.rig_weights import diffused, softness
-from test_transfer import BODY
+from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig_twist import with_twist_bones
+from mvai.transfer.rig_weights import diffused, softness, transfer_weights
+from mvai.types import Mesh
+from test_transfer import BODY, character, own_registration, sequence, smooth_motion
 
 
 def strip(step_m: float) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +63,32 @@ def test_hands_keep_their_fingers_apart():
     width = softness(BODY, W, 1.7)
     finger = W[:, BODY.joint("LeftHandMiddle2")] > 0.9
     assert width[finger].max() < 0.006 < 0.02 < width[W[:, BODY.joint("Spine1")] > 0.5].min()
+
+
+@pytest.mark.parametrize(
+    ("near", "extents"),
+    [("LeftForeArm", (0.12, 0.12, 0.12)), ("RightHandIndex2", (0.02, 0.02, 0.8))],
+    ids=["armour", "sword"],
+)
+def test_what_is_hard_moves_as_one(near: str, extents: tuple[float, float, float]):
+    """A plate around the forearm, whose surface twists, and a sword at a finger that bends."""
+    own = own_registration()
+    rest = own.character.mesh.vertices
+    where = BODY.weights.max(1) * (BODY.weight_indices[:, 0] == BODY.joint(near))
+    centre = rest[where > 0.6 * where.max()].mean(0)
+    box = trimesh.creation.box(extents).subdivide().subdivide()
+    vertices = np.concatenate([rest, np.asarray(box.vertices) + centre])
+    faces = np.concatenate([BODY.faces, np.asarray(box.faces) + len(rest)])
+    mesh = Mesh(vertices, faces)
+    indices, weights = transfer_weights(BODY, rest, mesh)
+    skin = replace(own.skeleton.skin, weight_indices=indices, weights=weights)
+    skeleton = with_twist_bones(replace(own.skeleton, skin=skin), BODY, mesh)
+    hero = Registration(character(vertices, faces), skeleton, 0.0, 0.0)
+    posed = posed_vertices(drive(hero, sequence(smooth_motion(3, seed=5, size=1.0)), RigTransfer()))
+    plate = np.arange(len(rest), len(vertices))
+    lengths = [np.linalg.norm(v[plate][:, None] - v[plate][None], axis=-1) for v in posed]
+    before = np.linalg.norm(vertices[plate][:, None] - vertices[plate][None], axis=-1)
+    assert max(np.abs(length - before).max() for length in lengths) < 1e-4
+    if near.startswith("RightHand"):
+        joints = {skeleton.skin.joints[j] for j in skeleton.skin.weight_indices[plate, 0]}
+        assert joints == {"RightHand"}

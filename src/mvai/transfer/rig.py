@@ -135,7 +135,7 @@ def register(
         root=0,
     )
     if config.twist_bones:
-        skeleton = with_twist_bones(skeleton, body, mesh.vertices)
+        skeleton = with_twist_bones(skeleton, body, mesh)
     return Registration(
         character,
         skeleton,

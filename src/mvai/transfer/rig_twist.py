@@ -12,13 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
+from mvai.geometry.surface import components, weld
 from mvai.transfer.rig_retarget import DrivenSkeleton, Twist
 from mvai.transfer.rig_weights import prune
-from mvai.types import Skin
+from mvai.types import Mesh, Skin
 
 FIRST, LAST = 0.1, 0.9
 """Part of a bone's length over which the twist rises."""
@@ -49,22 +50,22 @@ LIMBS = tuple(
 )
 
 
-def with_twist_bones(
-    skeleton: DrivenSkeleton, body: LinearBody, vertices: Float[np.ndarray, "verts 3"]
-) -> DrivenSkeleton:
+def with_twist_bones(skeleton: DrivenSkeleton, body: LinearBody, mesh: Mesh) -> DrivenSkeleton:
     """The skeleton with twist bones, which take over part of their bones' weights.
 
     Args:
         skeleton: has the body's joints.
         body: the template.
-        vertices: the character's, at rest.
+        mesh: the character at rest. Its loose pieces that move as one still do.
     """
+    vertices = mesh.vertices
     skin = skeleton.skin
     names, parents = list(skin.joints), list(skin.parents)
     Ts, twists = list(skin.T_world_joint), []
     count = len(skin.joints) + sum(limb.joints for limb in LIMBS)
     W = np.zeros((len(vertices), count), np.float32)
     np.add.at(W, (np.arange(len(W))[:, None], skin.weight_indices), skin.weights)
+    hard = _hard_pieces(mesh, W)
     for limb in LIMBS:
         bone, other, end = (body.joint(n) for n in (limb.bone, limb.other, limb.end))
         start = skin.T_world_joint[bone, :3, 3]
@@ -86,6 +87,7 @@ def with_twist_bones(
             Ts.append(T)
         at = ((vertices - start) @ way / (way @ way) - FIRST) / (LAST - FIRST)
         # Weights of the two joints around each vertex, linear between them.
+        at = np.where(hard >= 0, _nearest_share(at, hard, limb.joints), at)
         hats = np.maximum(1 - np.abs(np.clip(at, 0, 1)[:, None] - shares) * limb.joints, 0)
         W[:, along] = W[:, bone, None] * hats
     indices, weights = prune(W)
@@ -99,6 +101,25 @@ def with_twist_bones(
         ),
         twists=tuple(twists),
     )
+
+
+def _hard_pieces(mesh: Mesh, W: Float[np.ndarray, "verts joints"]) -> Int[np.ndarray, " verts"]:
+    """Number of the loose piece of each vertex, -1 where weights change within the piece."""
+    _, welded = weld(mesh.vertices, 1e-5 * float(np.ptp(mesh.vertices[:, 1])))
+    piece = components(welded.max() + 1, welded[mesh.faces])[welded]
+    first = np.unique(piece, return_index=True)[1]
+    differs = np.abs(W - W[first[piece]]).max(1) > 1e-4
+    soft = np.bincount(piece, differs, piece.max() + 1) > 0
+    return np.where(soft[piece], -1, piece)
+
+
+def _nearest_share(
+    at: Float[np.ndarray, " verts"], hard: Int[np.ndarray, " verts"], steps: int
+) -> Float[np.ndarray, " verts"]:
+    """One place along the bone for all of a hard piece, at a joint."""
+    number = np.maximum(hard, 0)
+    mean = np.bincount(number, np.clip(at, 0, 1)) / np.maximum(np.bincount(number), 1)
+    return (np.round(mean * steps) / steps)[number]
 
 
 def twisted(

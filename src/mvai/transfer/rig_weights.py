@@ -28,6 +28,11 @@ SMALL_PIECE = 0.06
 """Loose pieces up to this size, as a share of the height, move rigidly."""
 SOFT, SOFT_HAND = 0.02, 0.003
 """Width, as a share of the height, over which weights are spread on the body and on hands."""
+OWNED, OWNED_LEAST = 0.75, 0.3
+"""Mean and least weight of one joint on a loose piece that is hard and belongs to it."""
+HELD, HAND_SIZE = 0.9, 0.25
+"""A loose piece with more of a hand's weight, larger than any hand as a share of the height, is
+held by it."""
 NEIGHBOURS = 6
 LARGE = 120_000
 """Meshes with more vertices get their weights by way of a coarser one."""
@@ -62,7 +67,7 @@ def transfer_weights(
     distance = np.asarray(KDTree(surface).query(vertices)[0])
     W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
     W = diffused(_smooth(W, faces), L, mass, softness(body, W, height))
-    W = _rigid_pieces(W, vertices, piece, height)
+    W = _rigid_pieces(body, W, vertices, piece, height)
     if large:
         return _blended(W, vertices, mesh.vertices)
     indices, weights = prune(W)
@@ -187,18 +192,34 @@ def diffused(
 
 
 def _rigid_pieces(
-    W: np.ndarray, vertices: np.ndarray, piece: np.ndarray, height: float
+    body: LinearBody, W: np.ndarray, vertices: np.ndarray, piece: np.ndarray, height: float
 ) -> np.ndarray:
-    """One weight vector for each small loose piece."""
+    """One weight vector for each small loose piece, and one joint for each that belongs to it.
+
+    A loose piece all of which moves mostly with one joint is a part of a robot, a helmet or a plate
+    of armour; one that reaches over to another joint is cloth. What a hand holds moves with the
+    hand and not with the finger that it lies nearest to.
+    """
     count = piece.max() + 1
     low = np.full((count, 3), np.inf)
     high = np.full((count, 3), -np.inf)
     np.minimum.at(low, piece, vertices)
     np.maximum.at(high, piece, vertices)
-    small = np.linalg.norm(high - low, axis=1) < SMALL_PIECE * height
+    size = np.linalg.norm(high - low, axis=1)
+    small = size < SMALL_PIECE * height
     n = np.bincount(piece, minlength=count)
     mean = csr_matrix((1 / n[piece], (piece, np.arange(len(W)))), shape=(count, len(W))) @ W
-    return np.where(small[piece][:, None], mean[piece], W)
+    owner = mean.argmax(1)
+    least = np.ones(count)
+    np.minimum.at(least, piece, W[np.arange(len(W)), owner[piece]])
+    hard = ~small & (mean.max(1) > OWNED) & (least > OWNED_LEAST)
+    mean[hard] = np.eye(W.shape[1])[owner[hard]]
+    for side in ("Left", "Right"):
+        of_hand = mean[:, [n.startswith(f"{side}Hand") for n in body.joints]].sum(1)
+        held = (of_hand > HELD) & (size > HAND_SIZE * height)
+        mean[held] = np.eye(W.shape[1])[body.joint(f"{side}Hand")]
+        hard |= held
+    return np.where((small | hard)[piece][:, None], mean[piece], W)
 
 
 def prune(
