@@ -228,6 +228,8 @@ def test_unknown_backbones_and_pools_are_named(tmp_path):
         reconstruct_benchmark(tmp_path, "wham", ["test"], None, lambda d, t: None)
     with pytest.raises(MvaiError, match="no such clips"):
         reconstruct_benchmark(tmp_path, "smplify-x", ["all"], None, lambda d, t: None)
+    with pytest.raises(MvaiError, match="no benchmark here"):
+        reconstruct_benchmark(tmp_path, "smplify-x", [], None, lambda d, t: None)
 
 
 def test_the_tiny_benchmark_is_reconstructed(tmp_path):
@@ -236,7 +238,7 @@ def test_the_tiny_benchmark_is_reconstructed(tmp_path):
 
     from mvai.evaluate.table1 import measures
 
-    shutil.copytree(TINY, tmp_path / "b")
+    shutil.copytree(TINY / "test", tmp_path / "b" / "test")
     done = reconstruct_benchmark(tmp_path / "b", "smplify-x", ["test"], None, lambda d, t: None)
     assert done == len(list(clips_in(TINY, "test")))
     for clip in clips_in(tmp_path / "b", "test"):
@@ -244,5 +246,6 @@ def test_the_tiny_benchmark_is_reconstructed(tmp_path):
         assert raw is not None and raw.frames == clip.scene.frames
         errors = measures(raw, clip.scene.sequence(anny_body()))
         assert errors["pa_mpjpe_mm"] <= errors["mpjpe_mm"] < 250
-    again = reconstruct_benchmark(tmp_path / "b", "smplify-x", ["test"], None, lambda d, t: None)
+    # The benchmark has no other clips, so no pool named means this one.
+    again = reconstruct_benchmark(tmp_path / "b", "smplify-x", [], None, lambda d, t: None)
     assert again == 0

@@ -92,6 +92,20 @@ def load_scene(path: Path) -> Scene:
         ) from error
 
 
+def pools_of(benchmark: Path) -> list[str]:
+    """The pools of which a benchmark has clips.
+
+    Raises:
+        MvaiError: it has none.
+    """
+    pools = [pool for pool in POOLS if any((benchmark / pool).glob(f"*/{TRUTH}"))]
+    if not pools:
+        raise MvaiError(
+            f"{benchmark}: there is no benchmark here; make it with `mvai benchmark build`."
+        )
+    return pools
+
+
 def clips_in(benchmark: Path, pool: str) -> Iterator[BenchmarkClip]:
     """The finished clips of a pool in the order of their numbers.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from mvai.benchmark.clips import POOLS, clips_in
+from mvai.benchmark.clips import POOLS, clips_in, pools_of
 from mvai.io.archive import Archive, StageRecord
 from mvai.progress import Progress
 from mvai.reconstruct import Reconstructor, method
@@ -36,7 +36,7 @@ def reconstruct_benchmark(
     """Reconstruct the clips that have no result of this backbone yet; returns how many.
 
     Args:
-        pools: Which of `POOLS`.
+        pools: Which of `POOLS`; all that the benchmark has when none is named.
         limit: At most the first so many clips of each pool.
 
     Raises:
@@ -46,6 +46,7 @@ def reconstruct_benchmark(
         raise MvaiError(f"{backbone}: no such backbone; choose one of {', '.join(BACKBONES)}.")
     if unknown := set(pools) - set(POOLS):
         raise MvaiError(f"{sorted(unknown)[0]}: no such clips; choose one of {', '.join(POOLS)}.")
+    pools = pools or pools_of(benchmark)
     clips = [c for pool in pools for c in list(clips_in(benchmark, pool))[:limit]]
     wanted = [c for c in clips if not (c.folder / f"{backbone}.npz").exists()]
     reconstructor = BACKBONES[backbone]()

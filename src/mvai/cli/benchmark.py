@@ -56,8 +56,8 @@ class Reconstruct:
     """Folder of the benchmark."""
     backbones: tuple[str, ...] = ()
     """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x; all when none is named."""
-    pools: tuple[str, ...] = ("validation", "test", "hard", "train")
-    """Which clips: train, validation, test, hard."""
+    pools: tuple[str, ...] = ()
+    """Which clips: train, validation, test, hard; all that there are when none is named."""
     limit: int | None = None
     """At most so many clips of each pool."""
 
