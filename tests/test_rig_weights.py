@@ -11,6 +11,7 @@ import trimesh
 from mvai.body.skinning import posed_vertices
 from mvai.geometry.laplacian import mesh_laplacian
 from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig_fingers import merged_fingers
 from mvai.transfer.rig_twist import with_twist_bones
 from mvai.transfer.rig_weights import diffused, softness, transfer_weights
 from mvai.types import Mesh
@@ -92,3 +93,30 @@ def test_what_is_hard_moves_as_one(near: str, extents: tuple[float, float, float
     if near.startswith("RightHand"):
         joints = {skeleton.skin.joints[j] for j in skeleton.skin.weight_indices[plate, 0]}
         assert joints == {"RightHand"}
+
+
+def fingers(gap_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of two fingers, index and ring, that are one piece without a gap, and their weights."""
+    vertices, faces = strip(0.05)
+    if gap_m:
+        x = vertices[faces, 0].mean(1)
+        faces = faces[abs(x - 0.5) > gap_m]
+    W = np.zeros((len(vertices), len(BODY.joints)))
+    ring = vertices[:, 0] > 0.6
+    for name, on in (("Index", ~ring), ("Ring", ring)):
+        for k, share in ((1, 0.2), (2, 0.3), (3, 0.5)):
+            W[on, BODY.joint(f"LeftHand{name}{k}")] = share
+    return faces, W
+
+
+def test_a_mitten_moves_as_one_and_fingers_do_not():
+    faces, W = fingers(0.0)
+    mitten = merged_fingers(BODY, faces, W)
+    np.testing.assert_allclose(mitten, mitten[:1].repeat(len(W), 0))
+    np.testing.assert_allclose(mitten.sum(1), 1)
+    assert mitten[0, BODY.joint("LeftHandIndex3")] == pytest.approx(0.5)
+    faces, W = fingers(0.1)
+    np.testing.assert_array_equal(merged_fingers(BODY, faces, W), W)
+    np.testing.assert_array_equal(
+        merged_fingers(BODY, BODY.faces, BODY.dense_weights.numpy()), BODY.dense_weights.numpy()
+    )

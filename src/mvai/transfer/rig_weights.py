@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
 from mvai.geometry.surface import components, edges, vertex_normals, weld
+from mvai.transfer.rig_fingers import merged_fingers
 from mvai.transfer.rig_skirt import hanging_cloth
 from mvai.types import Mesh
 
@@ -67,6 +68,7 @@ def transfer_weights(
     distance = np.asarray(KDTree(surface).query(vertices)[0])
     W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
     W = diffused(_smooth(W, faces), L, mass, softness(body, W, height))
+    W = merged_fingers(body, faces, W)
     W = _rigid_pieces(body, W, vertices, piece, height)
     if large:
         return _blended(W, vertices, mesh.vertices)
