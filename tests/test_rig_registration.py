@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
 from mvai.transfer.rig_bends import LIMBS, limb_bends
+from mvai.transfer.rig_body import find_body
+from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
+from mvai.transfer.rig_joints_file import write_joints
 from mvai.transfer.rig_rest import rest_rotations
 from mvai.transfer.rig_template import ScaledTemplate
-from mvai.types import Mesh
-from test_transfer import BODY, JOINT
+from mvai.types import Mesh, MvaiError
+from test_transfer import BODY, JOINT, character, nobody, sequence
 
 REST = BODY.joint_template.numpy().astype(np.float64)
 VERTICES = BODY.template.numpy().astype(np.float64)
@@ -110,3 +116,14 @@ def test_limbs_take_their_joints_directions_and_no_twist():
     R = rest_rotations(BODY, REST, R_fit, raised)
     off = Rotation.from_matrix(palm_up.T @ R[JOINT["LeftHand"]]).magnitude()
     assert np.degrees(off) < 2
+
+
+def test_hands_that_lie_on_each_other_are_refused(tmp_path: Path):
+    rotvecs = np.zeros((1, len(BODY.joints), 3))
+    rotvecs[0, JOINT["LeftArm"]], rotvecs[0, JOINT["RightArm"]] = [0, -1.4, 0], [0, 1.4, 0]
+    vertices = sequence(rotvecs).vertices[0].astype(np.float64)
+    at = BODY.regress(BODY_NEEDED, vertices[None].astype(np.float32))[0]
+    hero, file = character(vertices, BODY.faces), tmp_path / "hero.json"
+    write_joints(file, hero, FoundJoints(BODY_NEEDED, at, np.ones(len(at))))
+    with pytest.raises(MvaiError, match="hands lie on each other"):
+        find_body(BODY, hero, nobody, file)

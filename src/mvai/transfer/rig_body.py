@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
+from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
 from mvai.transfer.rig_cache import cache_key, keep, read_kept
@@ -27,6 +29,8 @@ UNSURE = 0.85
 """Coverage below which a fit is refused."""
 LEGS = ("hip", "knee", "ankle", "heel", "foot_index")
 NEEDED_LIMBS = tuple(f"{s}_{p}" for s in ("left", "right") for p in ("shoulder", "hip"))
+TOUCH = 0.01
+"""Hands that come this near to each other, as a share of the height, cannot be told apart."""
 MISS = 0.03
 """A joint whose place in the fit is this share of the height away from where it was found is
 uncertain."""
@@ -56,15 +60,28 @@ def find_body(
     Raises:
         MvaiError: no body is found, or none that fits; the file cannot be read or written.
     """
-    if file is not None:
-        return _find_body(body, character, detector, file)
     key = cache_key(character.mesh, detector)
-    stored = read_kept(key)
+    stored = read_kept(key) if file is None else None
     found = None if stored is None else _unpacked(stored)
     if found is None:
-        found = _find_body(body, character, detector, None)
-        keep(key, _packed(found))
+        found = _find_body(body, character, detector, file)
+        height = float(np.ptp(character.mesh.vertices[:, 1]))
+        if _hands_apart(body, found.fit.vertices) < TOUCH * height:
+            raise MvaiError(
+                f"{character.name}: the character's hands lie on each other, so that its surface "
+                "cannot be shared out between them; put it in A- or T-pose."
+            )
+        if file is None:
+            keep(key, _packed(found))
     return found
+
+
+def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:
+    """Least distance between the two hands (metres)."""
+    bone = body.weight_indices[np.arange(len(fitted)), body.weights.argmax(1)]
+    name = np.array(body.joints)[bone]
+    left, right = (fitted[np.char.startswith(name, f"{side}Hand")] for side in ("Left", "Right"))
+    return float(KDTree(left).query(right)[0].min())
 
 
 def _packed(found: FoundBody) -> dict[str, np.ndarray]:
