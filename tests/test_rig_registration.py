@@ -13,6 +13,7 @@ from mvai.transfer.rig_bends import LIMBS, limb_bends
 from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
 from mvai.transfer.rig_joints_file import write_joints
+from mvai.transfer.rig_register import coverage
 from mvai.transfer.rig_rest import rest_rotations
 from mvai.transfer.rig_template import ScaledTemplate
 from mvai.types import Mesh, MvaiError
@@ -127,3 +128,12 @@ def test_hands_that_lie_on_each_other_are_refused(tmp_path: Path):
     write_joints(file, hero, FoundJoints(BODY_NEEDED, at, np.ones(len(at))))
     with pytest.raises(MvaiError, match="hands lie on each other"):
         find_body(BODY, hero, nobody, file)
+
+
+def test_a_limb_in_the_wrong_place_counts_for_the_whole():
+    rotvecs = np.zeros((1, len(BODY.joints), 3))
+    rotvecs[0, JOINT["LeftForeArm"]] = [0, 0, 1.5]
+    astray = sequence(rotvecs).vertices[0].astype(np.float64)
+    mesh = Mesh(VERTICES, BODY.faces)
+    assert coverage(BODY, VERTICES, mesh, 1.7) > 0.99
+    assert coverage(BODY, astray, mesh, 1.7) < 0.6

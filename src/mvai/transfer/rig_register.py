@@ -35,6 +35,9 @@ SURFACE_WEIGHT = 400.0
 """Of the whole surface, next to one sure key-point."""
 NEAR = 0.03
 """Surfaces this near, as a share of the height, are taken to be one."""
+LOST = 0.6
+"""A limb of which less than this share is covered was not found."""
+SIDES, ENDS_OF_LIMBS = ("Left", "Right"), ("ForeArm", "Leg")
 BIG_HEAD = 1.35
 """A head that must grow more than this to reach the crown is no human's."""
 OUTSIDE = 0.01
@@ -118,32 +121,37 @@ def fit_template(
         t_world_joint=t,
         keypoint_error_m=float((weight * miss).sum() / weight.sum()),
         surface_error_m=surface_error,
-        coverage=_coverage(body, vertices, mesh, height) if to_surface else float("nan"),
+        coverage=coverage(body, vertices, mesh, height) if to_surface else float("nan"),
     )
 
 
-def _coverage(
+def coverage(
     body: LinearBody, fitted: Float[np.ndarray, "verts 3"], mesh: Mesh, height: float
 ) -> float:
     """Mean share of either surface's samples that have the other near and facing alike.
 
-    What only one side of the character carries is left out: props are no part of a body.
+    What only one side of the character carries is left out: props are no part of a body. Where a
+    forearm or a shin is hardly covered at all, its share stands for the whole: such a limb was
+    found in the wrong place, however well the rest fits.
     """
     samples, normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
     mirrored, _ = KDTree(samples).query(samples * [-1, 1, 1])
     both = mirrored < 0.02 * height
     ids = template_samples(body)
     own, own_normals = fitted[ids], vertex_normals(fitted, body.faces)[ids]
-    shares = []
-    for a, na, b, nb in (
-        (samples[both], normals[both], own, own_normals),
-        (own, own_normals, samples, normals),
-    ):
-        if len(a):
-            distance, near = KDTree(b).query(a, k=6)
-            alike = (na[:, None] * nb[near]).sum(-1) > 0.2
-            shares.append((alike & (distance < NEAR * height)).any(1).mean())
-    return float(np.mean(shares))
+
+    def covered(a: np.ndarray, na: np.ndarray, b: np.ndarray, nb: np.ndarray) -> np.ndarray:
+        distance, near = KDTree(b).query(a, k=6)
+        alike = (na[:, None] * nb[near]).sum(-1) > 0.2
+        return (alike & (distance < NEAR * height)).any(1)
+
+    here = covered(own, own_normals, samples, normals)
+    shares = [float(here.mean())]
+    if both.any():
+        shares.append(float(covered(samples[both], normals[both], own, own_normals).mean()))
+    bone = body.weight_indices[ids, body.weights[ids].argmax(1)]
+    limbs = [float(here[bone == body.joint(s + n)].mean()) for s in SIDES for n in ENDS_OF_LIMBS]
+    return min(float(np.mean(shares)), *(share for share in limbs if share < LOST), 1.0)
 
 
 class _KeypointTerm:
