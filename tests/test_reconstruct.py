@@ -20,7 +20,7 @@ from mvai.reconstruct import method
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
-from mvai.reconstruct.fit_clip import unwrapped
+from mvai.reconstruct.fit_clip import unseen_legs, unwrapped
 from mvai.reconstruct.fit_windows import bridged, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
@@ -156,6 +156,7 @@ def energy_of_random_clip(seed: int, frames: int = 5) -> tuple[ClipEnergy, Kinem
         landmark_inverse_m=10 + tensor(frames, len(NAMES), 3),
         pixel_m=torch.full((frames,), 0.01),
         planted=torch.rand(frames - 1, len(NAMES)) > 0.5,
+        unseen=(torch.rand(frames, 21) > 0.5).float(),
         focal_px=500.0,
         centre_px=torch.tensor([200.0, 200.0]),
         fps=10.0,
@@ -318,6 +319,39 @@ def limb_error_mm(sequence, points) -> float:
     hips = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
     got, want = (p - p[:, hips].mean(1, keepdims=True) for p in (got, want))
     return 1000 * float(np.linalg.norm(got - want, axis=-1).mean())
+
+
+def knee_bend(sequence) -> np.ndarray:
+    """Largest bend of either knee in every frame, degrees."""
+    bends = []
+    for side in ("left", "right"):
+        hip, knee, ankle = (
+            anny_body()
+            .regress([f"{side}_{p}" for p in ("hip", "knee", "ankle")], sequence.vertices)
+            .transpose(1, 0, 2)
+        )
+        thigh, shin = knee - hip, ankle - knee
+        cosine = (
+            (thigh * shin).sum(1) / np.linalg.norm(thigh, axis=1) / np.linalg.norm(shin, axis=1)
+        )
+        bends.append(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    return np.max(bends, axis=0)
+
+
+def test_people_stand_on_legs_that_are_not_in_the_picture():
+    keypoints, _, _ = performed()
+    assert knee_bend(SmplifyX().reconstruct(keypoints)).max() > 40
+    below = [i for i, n in enumerate(BODY_KEYPOINTS) if n.split("_", 1)[-1] in
+             ("knee", "ankle", "heel", "foot_index")]  # fmt: skip
+    xy = keypoints.xy_px.copy()
+    xy[:, below, 1] += keypoints.height
+    outside = replace(keypoints, xy_px=xy)
+    assert unseen_legs(outside).sum() == 6 * keypoints.frames
+    assert knee_bend(SmplifyX().reconstruct(outside)).max() < 20
+    one_ankle = replace(
+        keypoints, xy_px=np.where(np.arange(33)[:, None] == 27, 1e4, keypoints.xy_px)
+    )
+    assert not unseen_legs(one_ankle).any()
 
 
 def test_default_setting_finds_a_known_performance():

@@ -38,6 +38,8 @@ class ClipWeights:
     """Weight of the elbow and knee prior."""
     pose: float = 0.7
     """Weight of the pose prior."""
+    stand_rad: float = 0.2
+    """Turn of the joints of a leg that is not in the picture, from that of straight legs."""
     collision_m: float = 0.02
     """Depth to which limbs may sink into one another."""
     shape: float = 0.2
@@ -60,6 +62,8 @@ class Observation:
     """Size of a pixel at the person's depth."""
     planted: Bool[Tensor, "steps points"]
     """Points that stand still from one frame to the next."""
+    unseen: Float[Tensor, "frames 21"]
+    """1 for body joints (after the root) of a leg that is not in the picture, else 0."""
     focal_px: float
     centre_px: Float[Tensor, "2"]
     fps: float
@@ -119,6 +123,10 @@ class ClipEnergy:
         bend = (aa * self.hinge_axes).sum(-1) + self.hinge_bends
         return torch.exp(-bend.clamp(min=-2.0, max=8.0))
 
+    def _standing(self) -> Tensor:
+        """Weights of the rotation vectors of legs that nobody sees: people stand on them."""
+        return self.observation.unseen.repeat_interleave(3, 1) / self.weights.stand_rad**2
+
     def _steps(self, points: Tensor) -> Tensor:
         return points[1:, self.joints :] - points[:-1, self.joints :]
 
@@ -133,6 +141,7 @@ class ClipEnergy:
         e += gmof(landmark2, w.landmark_rho).sum() / (2 * w.landmark**2)
         e += w.pose * self.prior.energy_of(u[:, 6:].unflatten(1, (21, 3))).sum()
         e += 0.5 * w.bend * (self._bend(u) ** 2).sum()
+        e += 0.5 * (self._standing() * u[:, 6:] ** 2).sum()
         e += 0.5 * ((shape - self.shape_mean) ** 2).sum() / w.shape**2
         e += self.spheres.penetration(points[:, : self.joints]).sum() / (2 * w.collision_m**2)
         if len(points) > 2:
@@ -193,6 +202,10 @@ class ClipEnergy:
         gradient, hessian = self.prior.quadratic(u[:, 6:].unflatten(1, (21, 3)))
         g[:, 6:] += w.pose * gradient
         H[:, 6:, 6:] += w.pose * hessian
+
+        standing = self._standing()
+        g[:, 6:] += standing * u[:, 6:]
+        H[:, 6:, 6:] += torch.diag_embed(standing)
 
         bend = self._bend(u)
         for i, j in enumerate(self.hinges):

@@ -53,6 +53,10 @@ FACE_POINTS = (
 """Enough of the face to tell where the head looks; the body has no expression."""
 
 
+SEEN = 0.2
+"""Confidence below which a knee or an ankle is a guess."""
+
+
 @dataclass(frozen=True)
 class ClipFit:
     """The fitted unknowns of a clip."""
@@ -228,11 +232,29 @@ def observe(
         landmark_inverse_m=tensor(inverse),
         pixel_m=tensor(pixel_m),
         planted=torch.from_numpy(planted & keypoints.seen()[1:, None]),
+        unseen=tensor(unseen_legs(keypoints)),
         focal_px=focal_px,
         centre_px=tensor(centre),
         fps=keypoints.fps,
     )
     return observation, R0, t0
+
+
+def unseen_legs(keypoints: Keypoints) -> Float[np.ndarray, "frames 21"]:
+    """1 for the joints of a leg of which neither knee nor ankle is in the picture, for
+    `BODY_JOINTS` but the root; 0 where the whole person is out of sight."""
+    unseen = np.zeros((keypoints.frames, len(BODY_JOINTS) - 1))
+    size = np.array([keypoints.width, keypoints.height])
+    for side in ("left", "right"):
+        columns = [
+            i for i, n in enumerate(keypoints.names) if n in (f"{side}_knee", f"{side}_ankle")
+        ]
+        xy = keypoints.xy_px[:, columns]
+        with np.errstate(invalid="ignore"):
+            inside = ((xy >= 0) & (xy < size)).all(-1) & (keypoints.confidence[:, columns] > SEEN)
+        legs = [BODY_JOINTS.index(f"{side.capitalize()}{p}") - 1 for p in ("UpLeg", "Leg", "Foot")]
+        unseen[:, legs] = (keypoints.seen() & ~inside.any(1))[:, None]
+    return unseen
 
 
 def planted_points(

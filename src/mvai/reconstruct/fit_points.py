@@ -124,6 +124,7 @@ def _fit_window(
             landmark_inverse_m=torch.from_numpy(inverse).float(),
             pixel_m=torch.zeros(frames),
             planted=torch.zeros(max(frames - 1, 0), points, dtype=torch.bool),
+            unseen=torch.zeros(frames, 21),
             focal_px=1.0,
             centre_px=torch.zeros(2),
             fps=fps,
