@@ -39,6 +39,9 @@ SETTLED_RAD = 2e-3
 FORGET_M = 0.1
 """Points that are this far from the body at first are not asked again whether they are in it."""
 
+QUICKLY = {"compact_nodes": False, "balanced_tree": False}
+"""A tree that is asked once is better made fast than searched fast."""
+
 
 @dataclass(frozen=True)
 class Nearest:
@@ -92,14 +95,14 @@ def nearest(
         wanted = np.ones(len(movers), bool) if asked is None else asked[f]
         if not wanted.any():
             continue
-        tree = KDTree(x[f, trunk])
+        tree = KDTree(x[f, trunk], **QUICKLY)
         for s in (0, 1):
             mine = np.flatnonzero(wanted & (moves[movers] == s))
             if not len(mine):
                 continue
             p = x[f, movers[mine]]
             d, k = tree.query(p)
-            e, m = KDTree(x[f, arms[1 - s]]).query(p)
+            e, m = KDTree(x[f, arms[1 - s]], **QUICKLY).query(p)
             closer = np.asarray(e) < np.asarray(d)
             other[f, mine] = np.where(closer, arms[1 - s][m], trunk[k])
             distance[f, mine] = np.where(closer, e, d)
