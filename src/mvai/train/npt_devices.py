@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 class Team(Protocol):
     """The processes that train together, seen from one of them."""
 
-    rank: int
-    """Its number; only number 0 writes files."""
-    device: str | torch.device
+    @property
+    def rank(self) -> int:
+        """Its number; only number 0 writes files."""
+        ...
+
+    @property
+    def device(self) -> str | torch.device: ...
 
     def average(self, parameters: Sequence[Tensor]) -> None:
         """Give all processes the mean of their gradients."""
@@ -93,7 +97,9 @@ def in_processes(function: Callable[..., Any], devices: int, device: str, *args:
         )
     fabric = Fabric(accelerator=kind, devices=devices, strategy="ddp_spawn")
     # Fabric looks into its arguments and refuses frozen dataclasses; a partial it leaves alone.
-    fabric.launch(_one, partial(_in_team, function, args), torch.get_num_threads())
+    # Its type knows of no arguments beside itself, its documentation does.
+    launch = cast(Callable[..., Any], fabric.launch)
+    launch(_one, partial(_in_team, function, args), torch.get_num_threads())
 
 
 def _one(fabric: Fabric, work: Callable[[Team], None], threads: int) -> None:
