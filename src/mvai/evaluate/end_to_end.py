@@ -68,8 +68,9 @@ def timed_run(arguments: list[str]) -> tuple[float, float, str]:
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "mvai", *arguments], stdout=said, stderr=complained
-        )
+            [sys.executable, "-m", "mvai", *arguments], stdout=said, stderr=complained,
+            env=os.environ | {"MVAI_CACHE": "off"},  # Every run meets the character anew.
+        )  # fmt: skip
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:
