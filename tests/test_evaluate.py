@@ -445,7 +445,8 @@ def test_a_run_that_fails_says_why():
 def test_table1_gives_means_and_changes_against_the_unsmoothed() -> None:
     from mvai.evaluate.table1 import summary
 
-    same = {"pa_mpjpe_mm": 1.0, "pve_mm": 3.0, "accel_mm": 2.0, "accel_error_mm": 2.0}
+    same = {"pa_mpjpe_mm": 1.0, "pve_mm": 3.0, "accel_mm": 2.0, "accel_error_mm": 2.0,
+            "true_accel_mm": 2.0}  # fmt: skip
     rows = [
         same | {"pool": "test", "backbone": "b", "smoother": s, "mpjpe_mm": e, "rate": 5.0,
                 "smooth_ms": 1.0}

@@ -116,6 +116,15 @@ def lay(
     )
 
 
+def solve(
+    A: Float[Tensor, "*batch n n"], b: Float[Tensor, "*batch n k"]
+) -> Float[Tensor, "*batch n k"]:
+    """Solves A x = b, by NumPy: torch's own batched solver fails on CPUs at times, with "Pivots
+    given to lu_solve must all be greater or equal to 1", when the number of its threads was changed
+    before."""
+    return torch.from_numpy(np.linalg.solve(A.numpy(), b.numpy()))
+
+
 def misses(
     body: LinearBody,
     points: Float[np.ndarray, "frames points 3"],
@@ -174,14 +183,14 @@ def _step(
         B = rows(_by_shape(body, surface, now, laid.R_local))
         # The turns that go best with each shape direction are eliminated (Schur complement).
         JB = J.mT @ B
-        solved = torch.linalg.solve(H, torch.cat([JB, g], -1))
+        solved = solve(H, torch.cat([JB, g], -1))
         S = (B.mT @ B - JB.mT @ solved[..., :-1]).sum(0) + torch.eye(len(shape))
         h = (B.mT @ r - JB.mT @ solved[..., -1:]).sum(0)[:, 0] - shape
-        change = torch.linalg.solve(S, h)
+        change = solve(S, h)
         delta = solved[..., -1] - solved[..., :-1] @ change
         shape = shape + change
     else:
-        delta = torch.linalg.solve(H, g)[..., 0]
+        delta = solve(H, g)[..., 0]
     turn = matrix_from_axis_angle(delta[:, :free].unflatten(1, (-1, 3)))
     return Laid(turn @ laid.R_local, shape, laid.root + delta[:, free:])
 
