@@ -44,7 +44,7 @@ def character_sha256(character: Character) -> str:
     """SHA-256 of what a character is, wherever it was read from and whatever it is called."""
     digest = hashlib.sha256()
     for part in character.parts:
-        _add(
+        add_arrays(
             digest,
             part.vertices,
             part.faces,
@@ -56,12 +56,13 @@ def character_sha256(character: Character) -> str:
     for image in character.images:
         digest.update(image.data)
     if (skin := character.skin) is not None:
-        _add(digest, skin.T_world_joint, skin.weight_indices, skin.weights)
+        add_arrays(digest, skin.T_world_joint, skin.weight_indices, skin.weights)
         digest.update(repr((skin.joints, skin.parents)).encode())
     return digest.hexdigest()
 
 
-def _add(digest: Any, *arrays: np.ndarray) -> None:
+def add_arrays(digest: Any, *arrays: np.ndarray) -> None:
+    """Take arrays, their types and their shapes into a digest."""
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)

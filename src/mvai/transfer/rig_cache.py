@@ -14,13 +14,13 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mvai.io.atomic import written_whole
+from mvai.io.fingerprint import add_arrays, software
 from mvai.types import Mesh, MvaiError
 
 FOLDER = "MVAI_CACHE"
@@ -47,17 +47,15 @@ def cache_key(mesh: Mesh, detector: Callable[..., Any]) -> str:
     """Hash of a character's mesh, of the detector's name and of the code that finds bodies."""
     digest = hashlib.sha256(_code().encode())
     digest.update(f"{detector.__module__}.{getattr(detector, '__qualname__', '')}".encode())
-    for array in (mesh.vertices, mesh.faces):
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+    add_arrays(digest, mesh.vertices, mesh.faces)
     return digest.hexdigest()
 
 
 @cache
 def _code() -> str:
-    """Hash of this version and of the files beside this one, so that a checkout that changes
-    does not take what another state of it has found."""
-    digest = hashlib.sha256(version("mvai").encode())
+    """Hash of this version, its weights (the body among them) and the files beside this one, so
+    that a checkout that changes does not take what another state of it has found."""
+    digest = hashlib.sha256(software().encode())
     for file in sorted(Path(__file__).parent.glob("rig_*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
