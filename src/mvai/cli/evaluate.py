@@ -63,6 +63,34 @@ class Videos3d:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Bodies fitted on the benchmark: errors by people and by the quality of 2D, statures."""
+
+    benchmark: Path
+    """Folder of the benchmark (`mvai benchmark build`)."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write; a CSV is written beside it."""
+    methods: tuple[str, ...] = ("smplify-x",)
+    """smplify-x, graphcmr, graphcmr-parameters (as regressed), graphcmr+smplify-x."""
+    weights: list[Path] = field(default_factory=list)
+    """Weights of the landmark correction or of GraphCMR to measure beside those that ship."""
+    train: int = 60
+    """The first so many training clips."""
+    limit: int | None = None
+    """At most so many validation and test clips each."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.fits import evaluate_fits
+
+        print(
+            evaluate_fits(
+                self.benchmark, self.output, report, self.methods, self.weights, self.train,
+                self.limit,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class EndToEnd:
     """Time and memory of `mvai imitate` on ten seconds of 720p video."""
 
@@ -150,6 +178,7 @@ class Evaluate:
     what: tyro.conf.OmitArgPrefixes[
         Annotated[MainJob, tyro.conf.subcommand("main-job", prefix_name=False)]
         | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
+        | Annotated[Fit, tyro.conf.subcommand("fit", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
         | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
         | Annotated[Pmd, tyro.conf.subcommand("pmd", prefix_name=False)]

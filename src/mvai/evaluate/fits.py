@@ -1,0 +1,331 @@
+"""Fitted and regressed bodies on the benchmark: errors by people and by how well 2D was detected.
+
+What comes before smoothing, as the weights of the landmark correction and of GraphCMR decide it.
+Nothing is read from earlier results: all is fitted by today's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvai.benchmark.clips import BenchmarkClip, clips_in
+from mvai.body.anny import anny_body
+from mvai.body.model import LinearBody
+from mvai.evaluate.metrics import mpjpe, root_relative
+from mvai.evaluate.provenance import header
+from mvai.evaluate.tables import Column, csv_text, markdown_table
+from mvai.evaluate.work import write_text
+from mvai.nets.graphcmr import GraphCmr, load_graphcmr, regress, regressed_landmarks
+from mvai.nets.landmark_correction import LandmarkCorrection, corrected, load_landmark_correction
+from mvai.progress import Report
+from mvai.reconstruct.clip_energy import ClipWeights
+from mvai.reconstruct.fit_windows import fit_long_clip
+from mvai.reconstruct.graphcmr import regressed_pose
+from mvai.reconstruct.initial import default_focal_px, viewing_rotation
+from mvai.reconstruct.pose_prior import prior_for
+from mvai.reconstruct.variables import Pose
+from mvai.train.smoothing_clips import LIMB_JOINTS
+from mvai.types import Keypoints, MvaiError
+from mvai.types.names import BODY_KEYPOINTS
+
+HIPS = LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")
+LIMB_LANDMARKS = [BODY_KEYPOINTS.index(n) for n in LIMB_JOINTS]
+QUARTERS = ("2D: best quarter", "2D: second", "2D: third", "2D: worst quarter")
+METHODS = ("smplify-x", "graphcmr", "graphcmr-parameters", "graphcmr+smplify-x")
+
+Points = Float[np.ndarray, "frames 12 3"]
+COLUMNS = (
+    Column("method", "method"),
+    Column("weights", "weights"),
+    Column("clips", "group"),
+    Column("number", "count", 0),
+    Column("MPJPE mm", "mpjpe_mm", 1),
+    Column("median clip", "median_mm", 1),
+    Column("scaled MPJPE mm", "scaled_mm", 1),
+    Column("stature, fitted / true", "stature", 3),
+    Column("its spread", "stature_spread", 3),
+)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A body found in a clip."""
+
+    points: Points
+    """`LIMB_JOINTS` in the axes of the camera (x right, y down, z forward), metres."""
+    shape: Float[Tensor, " shape"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A clip with what is known of it."""
+
+    name: str
+    pool: str
+    keypoints: Keypoints
+    points: Points
+    """True `LIMB_JOINTS` in the axes of the camera, metres."""
+    stature_m: float
+    error_2d: float
+    """As `error_2d` gives it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method with certain weights."""
+
+    method: str
+    weights: str
+    find: Callable[[Keypoints], Fitted]
+
+
+def stature_m(body: LinearBody, shape: Float[Tensor, " shape"]) -> float:
+    """Height of a body at rest."""
+    return float(np.ptp(body.rest(shape[None].float())[0][0, :, 1].numpy()))
+
+
+def known(body: LinearBody, clip: BenchmarkClip) -> Known | None:
+    """A clip's truth and detection; None when nobody was found in it."""
+    keypoints = clip.keypoints()
+    if keypoints is None:
+        return None
+    world = clip.scene.joints_and_points(body, LIMB_JOINTS)[1].astype(float)
+    T = clip.scene.camera.T_camera_world
+    return Known(
+        clip.name,
+        clip.folder.parent.name,
+        keypoints,
+        world @ T[:3, :3].T + T[:3, 3],
+        stature_m(body, torch.from_numpy(np.asarray(clip.scene.shape)).reshape(-1)),
+        error_2d(keypoints, clip.scene.camera.project(world)),
+    )
+
+
+def error_2d(keypoints: Keypoints, xy_px: Float[np.ndarray, "frames 12 2"]) -> float:
+    """Median distance of the detected `LIMB_JOINTS` from the true ones in the picture, in mean
+    heights of the true ones."""
+    seen = keypoints.xy_px[:, [keypoints.index(n) for n in LIMB_JOINTS]]
+    height_px = np.ptp(xy_px[..., 1], axis=1).mean()
+    return float(np.nanmedian(np.linalg.norm(seen - xy_px, axis=-1)) / height_px)
+
+
+def fitted(body: LinearBody, pose: Pose) -> Fitted:
+    """The joints of a pose in camera-aligned world axes."""
+    _, points = body.joints_and_keypoints(LIMB_JOINTS, pose.shape, pose.rotations, pose.translation)
+    return Fitted(points.numpy().astype(float) * np.array([1.0, -1.0, -1.0]), pose.shape[0])
+
+
+@torch.no_grad()
+def fit_on_corrected(body: LinearBody, network: LandmarkCorrection, keypoints: Keypoints) -> Fitted:
+    """`smplify-x`, default setting, before hands and level, which move none of the joints."""
+    lift = partial(corrected, network=network)
+    return fitted(body, fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights()).pose())
+
+
+@torch.no_grad()
+def fit_on_regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
+    """`smplify-x --start graphcmr`, likewise."""
+    lift = partial(regressed_landmarks, body=body, network=network)
+    return fitted(body, fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights()).pose())
+
+
+@torch.no_grad()
+def regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
+    """`graphcmr`: bones turned onto the encoder's landmarks."""
+    focal_px = default_focal_px(keypoints.width, keypoints.height)
+    return fitted(body, regressed_pose(body, network, keypoints, focal_px))
+
+
+@torch.no_grad()
+def regressed_parameters(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
+    """The body of GraphCMR's own parameters, every frame with a shape of its own."""
+    points = regressed_landmarks(keypoints, body, network)[0][:, LIMB_LANDMARKS]
+    R = viewing_rotation(keypoints, default_focal_px(keypoints.width, keypoints.height))
+    shape = regress(network, keypoints)[0].shape.median(0).values
+    return Fitted(np.einsum("fab,fpb->fpa", R, points.astype(float)), shape)
+
+
+Regression = Callable[[LinearBody, GraphCmr, Keypoints], Fitted]
+ON_GRAPHCMR: dict[str, Regression] = {
+    "graphcmr": regressed,
+    "graphcmr-parameters": regressed_parameters,
+    "graphcmr+smplify-x": fit_on_regressed,
+}
+"""The methods that use GraphCMR's weights; the other one uses those of the correction."""
+
+
+def measured(methods: Sequence[str], weights: Sequence[Path]) -> list[Measured]:
+    """Every method with the weights that ship and with those of its kind among some files.
+
+    Raises:
+        MvaiError: there is no such method, or a file holds no weights that one of them uses.
+    """
+    if unknown := set(methods) - set(METHODS):
+        raise MvaiError(f"{sorted(unknown)[0]}: no such fit; choose one of {', '.join(METHODS)}.")
+    body = anny_body()
+    needs = {m in ON_GRAPHCMR for m in methods}
+    given = {path: is_graphcmr(path) for path in weights}
+    for path, graphcmr in given.items():
+        if graphcmr not in needs:
+            raise MvaiError(
+                f"{path}: these weights are of {'GraphCMR' if graphcmr else 'the correction'}, "
+                "which none of the methods uses; name one with --methods."
+            )
+    found = []
+    for method in methods:
+        own = {"shipped": None} | {
+            str(p): p for p, g in given.items() if g == (method in ON_GRAPHCMR)
+        }
+        for name, path in own.items():
+            if method in ON_GRAPHCMR:
+                network = load_graphcmr(body, path) if path else load_graphcmr(body)
+                find = partial(ON_GRAPHCMR[method], body, network)
+            else:
+                network = load_landmark_correction(path) if path else load_landmark_correction()
+                find = partial(fit_on_corrected, body, network)
+            found.append(Measured(method, name, find))
+    return found
+
+
+def is_graphcmr(path: Path) -> bool:
+    """Whether a file holds GraphCMR's weights, not those of the landmark correction.
+
+    Raises:
+        MvaiError: it holds neither.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise MvaiError(f"{path}: this is no file of weights; name a .safetensors file.") from error
+    if "enter.weight" not in names and "encoder.enter.weight" not in names:
+        raise MvaiError(
+            f"{path}: these are weights of neither the landmark correction nor GraphCMR; "
+            "make some with `mvai train`."
+        )
+    return "encoder.enter.weight" in names
+
+
+def errors(found: Fitted, truth: Known, body: LinearBody) -> dict[str, float]:
+    """MPJPE before and after the clip's best scale, and the ratio of statures."""
+    p, q = root_relative(found.points, HIPS), root_relative(truth.points, HIPS)
+    scale = float((p * q).sum() / (p * p).sum())
+    return {
+        "mpjpe_mm": mpjpe(p, q, HIPS),
+        "scaled_mm": mpjpe(scale * p, q, HIPS),
+        "stature": stature_m(body, found.shape) / truth.stature_m,
+    }
+
+
+def evaluate_fits(
+    benchmark: Path,
+    output: Path,
+    report: Report,
+    methods: Sequence[str] = METHODS[:1],
+    weights: Sequence[Path] = (),
+    train: int = 60,
+    limit: int | None = None,
+) -> str:
+    """Fits the validation and test clips and some training clips; writes the page and the CSV.
+
+    Args:
+        benchmark: its folder.
+        output: Markdown file to write; the CSV has a line a clip.
+        methods: which of `METHODS`.
+        weights: files measured beside the weights that ship.
+        train: the first so many training clips; clips in which nobody was found are left out.
+        limit: at most so many validation and test clips each.
+
+    Raises:
+        MvaiError: there are no such clips, or weights cannot be read.
+    """
+    body = anny_body()
+    wanted = measured(methods, weights)
+    sizes = {"validation": limit, "test": limit, "train": train}
+    listed = [c for pool, n in sizes.items() if n != 0 for c in list(clips_in(benchmark, pool))[:n]]
+    clips = [k for c in listed if (k := known(body, c)) is not None]
+    if not clips:
+        raise MvaiError(
+            f"{benchmark}: nobody was found in these clips; detect with `mvai benchmark build`."
+        )
+    rows: list[dict[str, Any]] = []
+    with report.stage("fits") as progress:
+        for m in wanted:
+            for clip in clips:
+                progress(len(rows), len(wanted) * len(clips))
+                rows.append(
+                    {"method": m.method, "weights": m.weights, "clip": clip.name, "pool": clip.pool}
+                    | {"error_2d": clip.error_2d}
+                    | errors(m.find(clip.keypoints), clip, body)
+                )
+        progress(len(rows), len(rows))
+    means = summary(rows)
+    write_text(output.with_suffix(".csv"), csv_text(rows))
+    write_text(output, page(means, rows))
+    return markdown_table(COLUMNS, means)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every method and its weights on every pool and on every quarter by 2D error."""
+    out = []
+    for method, weights in dict.fromkeys((r["method"], r["weights"]) for r in rows):
+        own = [r for r in rows if (r["method"], r["weights"]) == (method, weights)]
+        bounds = np.percentile([r["error_2d"] for r in own], [25, 50, 75])
+        groups: dict[str, list[Mapping[str, Any]]] = {}
+        for r in own:
+            groups.setdefault(r["pool"], []).append(r)
+        groups["all"] = own
+        for i, name in enumerate(QUARTERS):
+            groups[name] = [r for r in own if np.digitize(r["error_2d"], bounds) == i]
+        out += [
+            {"method": method, "weights": weights, "group": name} | averages(group)
+            for name, group in groups.items() if group
+        ]  # fmt: skip
+    return out
+
+
+def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over clips, the median of MPJPE and the spread of statures."""
+    value = {k: np.array([r[k] for r in rows]) for k in ("mpjpe_mm", "scaled_mm", "stature")}
+    return {
+        "count": len(rows),
+        "mpjpe_mm": float(value["mpjpe_mm"].mean()),
+        "median_mm": float(np.median(value["mpjpe_mm"])),
+        "scaled_mm": float(value["scaled_mm"].mean()),
+        "stature": float(value["stature"].mean()),
+        "stature_spread": float(value["stature"].std()),
+    }
+
+
+def page(means: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The Markdown page."""
+    bounds = np.percentile([r["error_2d"] for r in rows], [25, 50, 75])
+    return f"""# Fitted bodies on the benchmark
+
+{header()}
+The open benchmark (benchmark.md), before smoothing. The people of the test clips were seen by no
+training, validation people chose weights and settings, training clips were trained on.
+
+{markdown_table(COLUMNS, means)}
+- MPJPE: mean over clips of the mean over frames and 12 joints (shoulders, elbows, wrists, hips,
+  knees, ankles), relative to the middle of the hips, in camera axes, without scale or rotation.
+  Scaled: after the best scale of each clip.
+- Stature: height at rest of the fitted over that of the true body, mean over clips and standard
+  deviation.
+- 2D: all clips in four equal groups by the median distance of the detected joints from the true
+  ones in the picture, which is {100 * bounds[0]:.1f}, {100 * bounds[1]:.1f} and
+  {100 * bounds[2]:.1f} % of the person's height where the groups meet.
+- graphcmr: bones turned onto the encoder's landmarks, as the method does; graphcmr-parameters: the
+  body as regressed; graphcmr+smplify-x: regression, then fitting.
+"""
