@@ -145,6 +145,25 @@ class TransferMethods:
 
 
 @dataclass(frozen=True)
+class RigParts:
+    """Parts of method rig with and without: touching hands, planted feet, twist bones."""
+
+    data: Path
+    """Folder with `identities` and `mocap`."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Markdown page to write; a CSV is written beside it."""
+    only: list[str] = field(default_factory=list)
+    """Characters by the names of their files; all when none is named."""
+    work: Path = WORK / "rig"
+    """Folder in which finished pieces are kept."""
+
+    def run(self, options: Any, report: Report) -> None:
+        from mvai.evaluate.rig_parts import evaluate_rig
+
+        print(evaluate_rig(self.data, self.output, self.work, report, self.only))
+
+
+@dataclass(frozen=True)
 class Pmd:
     """Point-wise mesh distance of transfer between bodies with known truth (docs/npt.md)."""
 
@@ -181,6 +200,7 @@ class Evaluate:
         | Annotated[Fit, tyro.conf.subcommand("fit", prefix_name=False)]
         | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
         | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
+        | Annotated[RigParts, tyro.conf.subcommand("rig", prefix_name=False)]
         | Annotated[Pmd, tyro.conf.subcommand("pmd", prefix_name=False)]
         | Annotated[H36m, tyro.conf.subcommand("h36m", prefix_name=False)]
         | Annotated[Smoothers, tyro.conf.subcommand("smoothers", prefix_name=False)]

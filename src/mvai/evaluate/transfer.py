@@ -19,6 +19,7 @@ import numpy as np
 from mvai import pipeline
 from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices
+from mvai.evaluate.character_measures import planted_in_source, planted_slide
 from mvai.evaluate.tables import csv_text
 from mvai.evaluate.transfer_measures import measure_motion
 from mvai.evaluate.transfer_motions import motions
@@ -215,8 +216,9 @@ def character_piece(method: str, path: Path, data: Path) -> dict[str, Any]:
     watch = Stopwatch(Silent())
     registration = pipeline.register(character, config, watch)
     fit_s = sum(watch.seconds.values())
-    rows = []
-    for name, sequence in motions(data / CAPTURES, anny_body()).items():
+    rest = character.mesh.vertices.astype(np.float64)
+    rows, body = [], anny_body()
+    for name, sequence in motions(data / CAPTURES, body).items():
         start = time.perf_counter()
         made = driven(registration, sequence, config)
         vertices = posed_vertices(made)
@@ -228,6 +230,7 @@ def character_piece(method: str, path: Path, data: Path) -> dict[str, Any]:
                 "vertices": vertices.shape[1], "fit_s": fit_s, "frames_per_s": 1 / seconds,
             }
             | measure_motion(character.mesh, vertices, looked_at)
+            | {"planted_mm": planted_slide(rest, vertices, planted_in_source(body, sequence))[0]}
             | {"peak_gb": peak_memory_gb()}
         )  # fmt: skip
     return {"rows": rows}

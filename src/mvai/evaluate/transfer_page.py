@@ -26,6 +26,7 @@ SURFACE = (
     Column("jitter, mm/frame²", "jitter_mm", 1),
     Column("foot-slide, mm/frame", "slide_mm", 1),
     Column("its median", "slide_median_mm", 1),
+    Column("where the source stands", "planted_mm", 2),
     Column("sinks, mm", "sinks_mm", 0),
 )
 COST = (
@@ -89,8 +90,14 @@ def grouped(
     out = []
     for group in groups.values():
         numbers = [k for k, v in group[0].items() if isinstance(v, int | float)]
-        means = {k: float(np.nanmean([r[k] for r in group])) for k in numbers}
+        means = {k: _mean([r[k] for r in group]) for k in numbers}
         out.append(
             {k: group[0][k] for k in keys} | means | {k: make(group) for k, make in more.items()}
         )
     return out
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that are known; NaN when none is."""
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.mean(known)) if known else float("nan")
