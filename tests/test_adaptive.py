@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
+from mesh2mesh_makers import RECIPE, noisy_clips, tetrahedra
 from mvai.body.anny import anny_body
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.adaptive_filter import (
@@ -39,7 +40,6 @@ from mvai.train.smoothers_beyond import (
     train_smoothnet,
 )
 from mvai.types import T_CAMERA_WORLD, Camera, MeshSequence, MvaiError
-from test_mesh2mesh import RECIPE, noisy_clips, tetrahedra
 
 
 def random_network(seed: int = 0, **changes) -> AdaptiveFilter:
