@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices
 from mvai.evaluate.transfer_pmd import pmd
+from mvai.geometry.polish import hemispheres, polisher
 from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail
-from mvai.transfer.npt_detail_polish import hemispheres, polisher
 from mvai.transfer.npt_identity import identity_of, without_far_bones
 from mvai.transfer.npt_match import FoundMatch, KnownMatch
 from mvai.transfer.npt_refine import lay

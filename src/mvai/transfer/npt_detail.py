@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
 from mvai.body.skinning import skinned, skinning_operator
+from mvai.geometry.polish import Polisher, hemispheres, polisher
 from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import TrainedNpt, load_npt
-from mvai.transfer.npt_detail_polish import Polisher, hemispheres, polisher
 from mvai.transfer.npt_detail_weights import network_weights
 from mvai.transfer.npt_identity import NptIdentity, identity_of
 from mvai.transfer.npt_place import path_of

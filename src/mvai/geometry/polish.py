@@ -38,6 +38,8 @@ class Polisher:
     rest: Float[np.ndarray, "welded 3"]
     neighbours: csr_array
     """Cotangent weights between neighbours."""
+    degree: Float[np.ndarray, " welded"]
+    """Their sums."""
     stays: Float[np.ndarray, " welded"]
     """m_i / REACH^2."""
     factor: SuperLU
@@ -57,18 +59,20 @@ class Polisher:
                 hemisphere.
         """
         out = np.empty_like(skinned)
-        p = self.rest
-        own_laplacian = self.neighbours.sum(1)[:, None] * p - self.neighbours @ p
         for f in range(len(skinned)):
-            R = _matrices(self.share @ quaternions[f])
-            n = len(p)
-            Rp = np.einsum("vij,vj->vi", R, p)
-            both = self.neighbours @ np.concatenate([R.reshape(n, 9), Rp], 1)
-            b = np.einsum("vij,vj->vi", both[:, :9].reshape(n, 3, 3), p) - both[:, 9:]
-            b = (b + np.einsum("vij,vj->vi", R, own_laplacian)) / 2
-            b += self.stays[:, None] * skinned[f, self.first]
+            b = self.pull(quaternions[f]) + self.stays[:, None] * skinned[f, self.first]
             out[f] = self.factor.solve(b)[self.welded]
         return out
+
+    def pull(self, quaternions: Float[np.ndarray, "joints 4"]) -> Float[np.ndarray, "welded 3"]:
+        """What the turned edges of the rest pose put on the right-hand side."""
+        p, n = self.rest, len(self.rest)
+        R = _matrices(self.share @ quaternions)
+        Rp = np.einsum("vij,vj->vi", R, p)
+        both = self.neighbours @ np.concatenate([R.reshape(n, 9), Rp], 1)
+        b = np.einsum("vij,vj->vi", both[:, :9].reshape(n, 3, 3), p) - both[:, 9:]
+        own_laplacian = self.degree[:, None] * p - self.neighbours @ p
+        return (b + np.einsum("vij,vj->vi", R, own_laplacian)) / 2
 
 
 def polisher(
@@ -87,7 +91,8 @@ def polisher(
     # Obtuse corners can make a weight negative; then the minimum would not be bounded.
     off = csr_array(off.multiply(off > 0))
     stays = np.maximum(mass, 1e-9 * max(float(mass.sum()), 1e-12)) / (REACH * height) ** 2
-    system = diags(off.sum(1) + stays) - off
+    degree = off.sum(1)
+    system = diags(degree + stays) - off
     share = csr_array(
         (
             weights[first].ravel().astype(np.float64),
@@ -96,7 +101,7 @@ def polisher(
         ),
         shape=(len(first), joints),
     )
-    return Polisher(first, welded, rest, off, stays, splu(csc_matrix(system)), share)
+    return Polisher(first, welded, rest, off, degree, stays, splu(csc_matrix(system)), share)
 
 
 def hemispheres(
