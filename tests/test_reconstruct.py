@@ -20,7 +20,7 @@ from mvai.reconstruct import method
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
-from mvai.reconstruct.fit_clip import unseen_legs, unwrapped
+from mvai.reconstruct.fit_clip import LENGTHENED, fit_clip, unseen_legs, unwrapped
 from mvai.reconstruct.fit_windows import bridged, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
@@ -364,6 +364,21 @@ def test_default_setting_finds_a_known_performance():
     assert np.median(np.linalg.norm(reprojected - seen, axis=-1)) < 5
     # The world is level and the person stands on its floor.
     assert abs(np.median(sequence.vertices[..., 1].min(1))) < 0.1
+
+
+def test_landmarks_that_are_too_near_as_expectations_are_give_the_true_stature():
+    keypoints = performed()[0]
+    body = anny_body()
+
+    def lift(seen: Keypoints):
+        assert seen.xyz_m is not None
+        return seen.xyz_m / LENGTHENED, np.full((seen.frames, 33, 2), 0.02)
+
+    with torch.no_grad():
+        fit = fit_clip(body, keypoints, load_pose_prior(), lift, ClipWeights())
+        shaped = body.template + torch.einsum("b,bvd->vd", fit.shape, body.directions[:10])
+    tall = [np.ptp(rest.numpy()[:, 1]) for rest in (body.template, shaped)]
+    assert abs(np.log(tall[1] / tall[0])) < 0.015
 
 
 def test_default_setting_bridges_a_gap():

@@ -55,6 +55,11 @@ FACE_POINTS = (
 
 SEEN = 0.2
 """Confidence below which a knee or an ankle is a guess."""
+LENGTHENED = 1.05
+"""Landmarks come as expectations, and the expected end of a limb whose direction is unsure lies
+too near: bodies fitted to them were 3.3 % shorter than 85 training and validation people of the
+benchmark, and 1.04 gives these their stature. They are 1.63 m tall on average, adults 1.65 m
+(NCD-RisC, eLife 2016), hence 1.05; how tall a person is, one camera cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +320,7 @@ def landmarks(
     for i, name in enumerate(names):
         if name in BODY_KEYPOINTS:
             j = BODY_KEYPOINTS.index(name)
-            xyz[:, i] = position[:, j]
+            xyz[:, i] = LENGTHENED * position[:, j]
             sure = np.clip(keypoints.confidence[:, keypoints.index(name)], 0.1, 1.0)
             inverse[:, i] = sure[:, None] / deviation[:, j][:, [0, 0, 1]]
     return xyz, inverse * seen
