@@ -15,8 +15,24 @@ from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import vertex_normals
 from mvai.transfer.rig import Registration, RigTransfer, drive
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
-from mvai.transfer.rig_contact import nearest, touches
-from mvai.transfer.rig_points import arm_joints, below, bound_points, point_set, source_points
+from mvai.transfer.rig_contact import contact_frames, touches
+from mvai.transfer.rig_nearest import (
+    ABOVE_M,
+    ASIDE,
+    FOLLOWED_M,
+    REACH_M,
+    Surroundings,
+    movers_of,
+    nearest,
+)
+from mvai.transfer.rig_points import (
+    BodyPoints,
+    arm_joints,
+    below,
+    bound_points,
+    point_set,
+    source_points,
+)
 from mvai.transfer.rig_retarget import positions_on
 from mvai.transfer.rig_source import body_motion
 from mvai.types import Mesh, MeshSequence, Part
@@ -137,6 +153,60 @@ def test_a_mesh_source_shows_its_touches_through_its_registration():
     assert (n * m).sum(-1).mean() > 0.98
 
 
+def naive_heights(x: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest points of one frame and heights above them, every pair measured."""
+    side, movers = POINTS.side(), movers_of(POINTS)
+    other, height = np.zeros(len(movers), int), np.zeros(len(movers))
+    for k, i in enumerate(movers):
+        d = np.linalg.norm(x - x[i], axis=1)
+        d[side == side[i]] = np.inf
+        j = other[k] = d.argmin()
+        out = (x[i] - x[j]) @ n[j]
+        aside = np.sqrt(max(d[j] ** 2 - out**2, 0))
+        beside = ASIDE * POINTS.spacing_m()[j]
+        on = aside < ABOVE_M if out >= 0 else aside < beside or aside < -out
+        height[k] = out if on else d[j]
+    return other, height
+
+
+def test_the_nearest_points_are_those_that_every_pair_measured_gives():
+    motion = body_motion(BODY, acted(HIPS, 9))
+    x, n, _ = source_points(POINTS, BODY, acted(HIPS, 9), motion, None)
+    near = nearest(POINTS, x, n, 1.0)
+    for f in (0, 4, 8):
+        other, height = naive_heights(x[f].astype(float), n[f].astype(float))
+        known = np.isfinite(near.distance_m[f])
+        np.testing.assert_array_equal(known, np.isfinite(near.height_m[f]))
+        assert (height[~known] > REACH_M - 1e-6).all()
+        np.testing.assert_array_equal(near.other[f, known], other[known])
+        np.testing.assert_allclose(near.height_m[f, known], height[known], atol=1e-5)
+    assert np.isfinite(near.distance_m[8]).sum() > 50
+
+
+def test_what_is_near_is_followed_as_the_arms_move():
+    arms, points, x, n = scene_of(acted(HIPS, 9))
+    follow = Surroundings(POINTS, points.rest, 1.0)
+    turn = np.random.default_rng(0).normal(size=(9, 8))
+    for share in (0.0, 0.02, 0.04, 0.08, 0.16):
+        y, m = arms.moved(x, n, share * turn)
+        near, anew = follow.of(y, m), nearest(POINTS, y, m, 1.0)
+        close = anew.distance_m < REACH_M - FOLLOWED_M
+        assert close.sum() > 50
+        wrong = np.abs(near.distance_m[close] - anew.distance_m[close])
+        assert (wrong < 1e-6).mean() > 0.97 and wrong.max() < 0.01
+
+
+def test_hands_touch_in_frames_that_are_not_looked_at():
+    hero, source = short_arms(), acted(CLAP, 24)
+    some = contact_frames(24, source.fps)
+    assert some[0] == 0 and some[-1] == 23 and len(some) == 13
+    after = drive(hero, source, replace(AS_IS, keep_touch=True)).Ts_world_joint
+    assert after is not None
+    unseen = np.setdiff1d(np.arange(14, 24), some)
+    assert len(unseen) > 2
+    assert max(hands_apart(hero, after[: f + 1]) for f in unseen) < 0.015
+
+
 def test_weights_of_a_touch_sum_to_how_near_it_is():
     motion = body_motion(BODY, acted(CLAP, 9))
     x, n, size = source_points(POINTS, BODY, acted(CLAP, 9), motion, None)
@@ -147,20 +217,25 @@ def test_weights_of_a_touch_sum_to_how_near_it_is():
     assert total[0] == 0 and total[-1] == pytest.approx(1, abs=1e-3)
 
 
+def scene_of(source: MeshSequence) -> tuple[Arms, BodyPoints, np.ndarray, np.ndarray]:
+    """Arms of a body, its points at rest, their positions and normals."""
+    motion, own = body_motion(BODY, source), own_registration()
+    skeleton = own.skeleton
+    t = positions_on(skeleton, motion.R_world_joint, motion.root)
+    joints = arm_joints(skeleton, BODY)
+    hero = registered(own.character.mesh.vertices, own)
+    assert joints is not None and hero.points is not None
+    x, n = hero.points.posed(skeleton.skin, transforms(motion.R_world_joint, t))
+    return Arms.of(skeleton, joints, motion.R_world_joint, t, POINTS), hero.points, x, n
+
+
 @cache
 def scene(seed: int = 0) -> tuple[Arms, np.ndarray, np.ndarray]:
     """Arms of a body in a random pose, its points and normals."""
-    rng = np.random.default_rng(seed)
-    rotvecs = rng.normal(size=(2, len(BODY.joints), 3)) * 0.3
-    motion = body_motion(BODY, sequence(rotvecs))
-    skeleton = own_registration().skeleton
-    t = positions_on(skeleton, motion.R_world_joint, motion.root)
-    joints = arm_joints(skeleton, BODY)
-    assert joints is not None
-    own = registered(own_registration().character.mesh.vertices, own_registration())
-    assert own.points is not None
-    x, n = own.points.posed(skeleton.skin, transforms(motion.R_world_joint, t))
-    return Arms.of(skeleton, joints, motion.R_world_joint, t, POINTS), x, n
+    rotvecs = np.random.default_rng(seed).normal(size=(2, len(BODY.joints), 3)) * 0.3
+    arms, _, x, n = scene_of(sequence(rotvecs))
+    # Differences need more digits than points are kept with.
+    return arms, x.astype(np.float64), n.astype(np.float64)
 
 
 @settings(max_examples=15, deadline=None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import cho_solve_banded, cholesky_banded
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 def solve_chain(
@@ -47,7 +49,7 @@ def solve_chain(
     shared = border.shape[2]
     stacked = np.concatenate([right[..., None], border], axis=2).reshape(-1, 1 + shared)
     # The band is too narrow for threads to help; with them it is several times slower.
-    with threadpool_limits(1, user_api="blas"):
+    with _threads().limit(limits=1, user_api="blas"):
         factor = cholesky_banded(banded, lower=True, overwrite_ab=True, check_finite=False)
         solved = cho_solve_banded((factor, True), stacked, overwrite_b=True, check_finite=False)
     y, Z = solved[:, 0], solved[:, 1:]
@@ -55,3 +57,10 @@ def solve_chain(
     schur = corner - B.T @ Z
     s = np.linalg.solve(schur, right_shared - B.T @ y) if shared else np.zeros(0)
     return (y - Z @ s).reshape(frames, size), s
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Looking for the libraries that are loaded takes as long as a small system; SciPy's, which
+    solves, is loaded before this file."""
+    return ThreadpoolController()

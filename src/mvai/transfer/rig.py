@@ -16,7 +16,7 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_body import find_body
-from mvai.transfer.rig_contact import Target, keep_contact, touches
+from mvai.transfer.rig_contact import Target, contact_frames, keep_contact, touches
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_floor import (
@@ -240,12 +240,13 @@ def _contact(
     if registration.points is None:
         return R, t
     points, touch, size_source = point_set(body), None, 1.0
+    some = contact_frames(len(R), sequence.fps)
     if config.keep_touch:
         given = (
             None if source is None or source.points is None else (source.skeleton, source.points)
         )
-        x, n, size_source = source_points(points, body, sequence, motion, given)
+        x, n, size_source = source_points(points, body, sequence, motion, given, some)
         touch = touches(points, x, n, size_source)
     size = float(np.ptp(registration.character.mesh.vertices[:, 1])) / ADULT_HEIGHT_M
     target = Target(registration.skeleton, registration.points, size, size / size_source)
-    return keep_contact(target, body, R, t, touch, config.avoid_body, sequence.fps)
+    return keep_contact(target, body, R, t, some, touch, config.avoid_body, sequence.fps)

@@ -133,12 +133,12 @@ class Arms:
         """Points and normals after the arms have moved."""
         y, m = x.copy(), n.copy()
         for s in (0, 1):
-            upper, fore = self.turns(angles, s)
+            upper, fore = (D.astype(x.dtype) for D in self.turns(angles, s))
             elbow, wrist = self._joints(angles, s)
             on = [np.flatnonzero((self.side == s) & (self.level == k)) for k in (1, 2, 3)]
             y[:, on[0]] = _about(upper, x[:, on[0]], self.shoulder[:, s], self.shoulder[:, s])
             y[:, on[1]] = _about(fore, x[:, on[1]], self.elbow[:, s], elbow)
-            y[:, on[2]] = x[:, on[2]] + (wrist - self.wrist[:, s])[:, None]
+            y[:, on[2]] = x[:, on[2]] + (wrist - self.wrist[:, s])[:, None].astype(x.dtype)
             m[:, on[0]] = n[:, on[0]] @ upper.transpose(0, 2, 1)
             m[:, on[1]] = n[:, on[1]] @ fore.transpose(0, 2, 1)
         return y, m
@@ -240,6 +240,7 @@ def _banded_product(diagonals: list[np.ndarray], x: np.ndarray) -> np.ndarray:
 def _about(
     R: np.ndarray, x: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> Float[np.ndarray, "frames points 3"]:
+    before, after = before.astype(x.dtype), after.astype(x.dtype)
     return (x - before[:, None]) @ R.transpose(0, 2, 1) + after[:, None]
 
 

@@ -12,47 +12,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
+from jaxtyping import Float, Int
+from scipy.interpolate import CubicSpline
 from scipy.special import expit
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
+from mvai.transfer.rig_nearest import Nearest, Surroundings, movers_of, nearest
 from mvai.transfer.rig_points import BodyPoints, PointSet, arm_joints, point_set
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
 
 TOUCH_M, FAR_M = 0.015, 0.06
 """A hand this near to something touches it, and one this far has nothing to do with it."""
-ABOVE_M = 0.035
-"""Points further aside than this from the nearest one are not above it."""
-ASIDE = 0.75
-"""How far aside a point below the surface lies at most from the nearest one, in their spacing."""
 PUSH = 3.0
 """Weight of being inside the body, next to that of a touch."""
 WALL_M = 0.04
 """Points that are this near to the body may come into it by one step."""
 SOFT_M = 0.003
 """Width of the border between being in the body and not."""
+LOOK_HZ = 15.0
+"""How often hands are looked at; corrections of the pose are slower than that (see `SMOOTH_S` of
+the arms)."""
 ROUNDS, FLAT_ROUNDS = 6, 3
 SETTLED_RAD = 2e-3
-FORGET_M = 0.1
-"""Points that are this far from the body at first are not asked again whether they are in it."""
-
-QUICKLY = {"compact_nodes": False, "balanced_tree": False}
-"""A tree that is asked once is better made fast than searched fast."""
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """What lies nearest to the points of hands and forearms."""
-
-    movers: Int[np.ndarray, " movers"]
-    """Points of hands and forearms, left before right."""
-    other: Int[np.ndarray, "frames movers"]
-    """The nearest point that is not of the same arm."""
-    height_m: Float[np.ndarray, "frames movers"]
-    """Distance above the surface there, below zero inside the body."""
 
 
 @dataclass(frozen=True)
@@ -66,54 +49,6 @@ class Touches:
     """From the other point to the hand's, in the source's world (metres)."""
     weight: Float[np.ndarray, " pairs"]
     """Those of one hand in one frame sum to how closely it touches, 0 to 1."""
-
-
-def nearest(
-    points: PointSet,
-    x: Float[np.ndarray, "frames points 3"],
-    n: Float[np.ndarray, "frames points 3"],
-    size: float,
-    asked: Bool[np.ndarray, "frames movers"] | None = None,
-) -> Nearest:
-    """The nearest point of the body, or of the other arm, for every point of hands and forearms.
-
-    Args:
-        points: which point is of which part.
-        x: their positions (metres, world).
-        n: their unit normals.
-        size: of the body relative to an adult.
-        asked: leaves out the others, which are then far from everything.
-    """
-    side = points.side()
-    moves = np.maximum(points.hand, points.forearm)
-    movers = np.concatenate([np.flatnonzero(moves == s) for s in (0, 1)])
-    trunk = np.flatnonzero(side < 0)
-    arms = [np.flatnonzero(side == s) for s in (0, 1)]
-    other = np.zeros((len(x), len(movers)), int)
-    distance = np.full((len(x), len(movers)), np.inf)
-    for f in range(len(x)):
-        wanted = np.ones(len(movers), bool) if asked is None else asked[f]
-        if not wanted.any():
-            continue
-        tree = KDTree(x[f, trunk], **QUICKLY)
-        for s in (0, 1):
-            mine = np.flatnonzero(wanted & (moves[movers] == s))
-            if not len(mine):
-                continue
-            p = x[f, movers[mine]]
-            d, k = tree.query(p)
-            e, m = KDTree(x[f, arms[1 - s]], **QUICKLY).query(p)
-            closer = np.asarray(e) < np.asarray(d)
-            other[f, mine] = np.where(closer, arms[1 - s][m], trunk[k])
-            distance[f, mine] = np.where(closer, e, d)
-    way = x[:, movers] - np.take_along_axis(x, other[..., None], 1)
-    out = (way * np.take_along_axis(n, other[..., None], 1)).sum(-1)
-    # A point beside the edge of a surface is below its plane, and yet not in the body.
-    known = np.isfinite(distance)
-    aside = np.sqrt(np.maximum(np.where(known, distance, 0) ** 2 - out**2, 0))
-    inside = (out < 0) & ((aside < ASIDE * size * points.spacing_m()[other]) | (aside < -out))
-    above = (out >= 0) & (aside < ABOVE_M * size)
-    return Nearest(movers, other, np.where(known & (inside | above), out, distance))
 
 
 def touches(
@@ -130,8 +65,10 @@ def touches(
         n: their unit normals.
         size: of the source relative to an adult, by which the distances are scaled.
     """
-    near = nearest(points, x, n, size)
-    on_hand = np.flatnonzero(points.hand[near.movers] >= 0)
+    on_hand = np.flatnonzero(points.hand[movers_of(points)] >= 0)
+    asked = np.zeros((len(x), len(movers_of(points))), bool)
+    asked[:, on_hand] = True
+    near = nearest(points, x, n, size, asked)
     height = near.height_m[:, on_hand]
     closeness = np.clip((FAR_M * size - height) / ((FAR_M - TOUCH_M) * size), 0, 1)
     closeness = closeness**2 * (3 - 2 * closeness)
@@ -159,11 +96,18 @@ class Target:
     """Its size relative to the source's."""
 
 
+def contact_frames(frames: int, fps: float) -> Int[np.ndarray, " some"]:
+    """Frames in which hands are looked at: first, last and about `LOOK_HZ` between them."""
+    steps = int(np.ceil(max(frames - 1, 1) / max(1, round(fps / LOOK_HZ))))
+    return np.unique(np.linspace(0, frames - 1, steps + 1).round().astype(int))
+
+
 def keep_contact(
     target: Target,
     body: LinearBody,
     R: Float[np.ndarray, "frames joints 3 3"],
     t: Float[np.ndarray, "frames joints 3"],
+    some: Int[np.ndarray, " some"],
     touch: Touches | None,
     avoid_body: bool,
     fps: float,
@@ -177,19 +121,43 @@ def keep_contact(
         target: the character.
         body: the template.
         R, t: the character's motion so far.
-        touch: from the source; None leaves touches out.
+        some: frames in which hands are looked at; corrections between them follow smoothly.
+        touch: from these frames of the source; None leaves touches out.
         avoid_body: False leaves collisions out.
         fps: frames a second.
     """
-    skeleton, points, size = target.skeleton, point_set(body), target.size
+    skeleton, points = target.skeleton, point_set(body)
     joints = arm_joints(skeleton, body)
     if joints is None:
         return R, t
-    x, n = target.points.posed(skeleton.skin, transforms(R, t))
-    at_rest = nearest(points, target.points.rest[None], target.points.normals[None], size)
-    arms = Arms.of(skeleton, joints, R, t, points)
+    x, n = target.points.posed(skeleton.skin, transforms(R[some], t[some]))
+    arms = Arms.of(skeleton, joints, R[some], t[some], points)
+    rate = fps * max(len(some) - 1, 1) / max(len(R) - 1, 1)
+    angles = _solved(target, points, arms, x, n, touch, avoid_body, rate)
+    if not angles.any():
+        return R, t
+    if len(some) < len(R):
+        arms = Arms.of(skeleton, joints, R, t, points)
+        angles = arms.limited(CubicSpline(some, angles)(np.arange(len(R))))
+    R = arms.turned(skeleton, joints, R, angles)
+    return R, positions_on(skeleton, R, t[:, skeleton.root])
+
+
+def _solved(
+    target: Target,
+    points: PointSet,
+    arms: Arms,
+    x: Float[np.ndarray, "frames points 3"],
+    n: Float[np.ndarray, "frames points 3"],
+    touch: Touches | None,
+    avoid_body: bool,
+    fps: float,
+) -> Float[np.ndarray, "frames 8"]:
+    """The arms' angles; zero where nothing has to move."""
+    size, on = target.size, target.points
+    at_rest = nearest(points, on.rest[None], on.normals[None], size)
+    surroundings = Surroundings(points, on.rest, size)
     angles = np.zeros((len(x), 8))
-    asked = None
     for _ in range(ROUNDS):
         y, ny = arms.moved(x, n, angles)
         terms = Terms(len(x))
@@ -197,16 +165,14 @@ def keep_contact(
             _hold_together(arms, touch, target.scale, y, angles, terms)
         walls = Walls.none()
         if avoid_body:
-            near = nearest(points, y, ny, size, asked)
-            asked = near.height_m < FORGET_M * size if asked is None else asked
+            near = surroundings.of(y, ny)
             walls = _walls(arms, points, near, at_rest, y, ny, angles, WALL_M * size)
         if not terms.any() and not (walls.room_m < 0).any() and not angles.any():
-            return R, t
+            return angles
         before, angles = angles, _step(arms, terms, walls, angles, fps)
         if np.abs(angles - before).max() < SETTLED_RAD:
             break
-    R = arms.turned(skeleton, joints, R, angles)
-    return R, positions_on(skeleton, R, t[:, skeleton.root])
+    return angles
 
 
 def _hold_together(

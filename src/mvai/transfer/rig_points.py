@@ -86,9 +86,9 @@ class BodyPoints:
         )
         at = skinned(skinning_operator(mine, self.rest), Ts_world_joint)
         out = skinned(skinning_operator(mine, self.rest + 0.01 * self.normals), Ts_world_joint)
-        way = (out - at).astype(np.float64)
+        way = out - at
         way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-12)
-        return at.astype(np.float64), way
+        return at, way
 
 
 def point_set(body: LinearBody) -> PointSet:
@@ -178,6 +178,7 @@ def source_points(
     sequence: MeshSequence,
     motion: SourceMotion,
     registered: tuple[DrivenSkeleton, BodyPoints] | None,
+    frames: Int[np.ndarray, " some"] | slice = slice(None),
 ) -> tuple[Float[np.ndarray, "frames points 3"], Float[np.ndarray, "frames points 3"], float]:
     """Positions (metres) and unit normals of the points on a source, and its size relative to an
     adult.
@@ -191,18 +192,21 @@ def source_points(
         sequence: the source.
         motion: read from it.
         registered: the source's skeleton and points, where it is a mesh that was registered.
+        frames: those that are wanted; all by default.
     """
+    R_body = motion.R_world_joint[frames]
     if registered is None and sequence.topology == body.topology:
         ids = points.ids
         rest = vertex_normals(body.template.numpy(), body.faces)[ids].astype(np.float32)
-        turn = motion.R_world_joint.astype(np.float32)
+        turn = R_body.astype(np.float32)
         blend = np.tensordot(turn, body.dense_weights.numpy()[ids], ([1], [1]))
-        n = np.einsum("fabp,pb->fpa", blend, rest, optimize=True).astype(np.float64)
+        n = np.einsum("fabp,pb->fpa", blend, rest, optimize=True)
         n /= np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-12)
-        return sequence.vertices[:, ids].astype(np.float64), n, motion.leg_m / ADULT_LEG_M
+        x = np.asarray(sequence.vertices, np.float32)[frames][:, ids]
+        return x, n, motion.leg_m / ADULT_LEG_M
     skeleton, on = registered or _mean_body(points, body)
-    R = rotations_on(skeleton, motion.R_world_joint)
-    Ts = transforms(R, positions_on(skeleton, R, motion.root))
+    R = rotations_on(skeleton, R_body)
+    Ts = transforms(R, positions_on(skeleton, R, motion.root[frames]))
     size = leg_length(skeleton.skin.T_world_joint[:, :3, 3], skeleton.legs) / ADULT_LEG_M
     return *on.posed(skeleton.skin, Ts), size
 
