@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_help_names_every_command(capsys):
     text = capsys.readouterr().out
     for name in ("imitate", "reconstruct", "transfer", "preview", "demo", "doctor", "methods"):
         assert name in text
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    """As in `mvai methods | head -1`; the pipe is closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "mvai", "methods"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_wrong_arguments_exit_with_2(capsys):

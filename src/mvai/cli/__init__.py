@@ -30,12 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore")
             command, settings = parse(list(sys.argv[1:] if argv is None else argv))
             command.run(settings, report)
+            sys.stdout.flush()
         return 0
     except MvaiError as error:
         report.note(str(error))
         return FAILED
     except KeyboardInterrupt:
         report.note(_interrupted(command))
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has had enough. What is left in the buffer must
+        # go somewhere, or Python complains when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     finally:
         logging.getLogger("mvai").removeHandler(handler)
