@@ -37,15 +37,36 @@ def config(stage: str, name: str, options: StageOptions) -> Any:
     """The settings of a method with what the command line says about them.
 
     Raises:
-        MvaiError: there is no such method.
-        SystemExit: a setting does not exist, has a wrong value or is missing.
+        MvaiError: there is no such method, or it has no such setting.
+        SystemExit: a setting has a wrong value or is missing.
     """
     import tyro
 
     name, given = named(stage, name)
     cls = method_class(stage, name)
     args = [text for key, value in given.items() for text in (f"--{key}", str(value))]
-    return tyro.cli(cls, args=[*args, *options.get(stage, ())], prog=f"{stage} {name}: ")
+    args += options.get(stage, ())
+    check_settings(stage, name, cls, args)
+    # The name stands in tyro's advice, "run mvai methods --help".
+    return tyro.cli(cls, args=args, prog="mvai methods")
+
+
+def check_settings(stage: str, name: str, cls: type, args: Sequence[str]) -> None:
+    """Sees that a method has the settings that are given.
+
+    Raises:
+        MvaiError: it lacks one.
+    """
+    import dataclasses
+
+    known = [f.name.replace("_", "-") for f in dataclasses.fields(cls)]
+    for argument in args:
+        flag = re.match(r"--(?:no-)?([^.=]+)", argument.replace("_", "-"))
+        if flag and flag[1] not in (*known, "help"):
+            raise MvaiError(
+                f"--{stage}.{argument[2:]}: {name} has no such setting; "
+                + (f"choose one of {', '.join(known)}." if known else "it has none at all.")
+            )
 
 
 def describe() -> str:
