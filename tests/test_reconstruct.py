@@ -21,7 +21,7 @@ from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
 from mvai.reconstruct.fit_clip import LENGTHENED, fit_clip, unseen_legs, unwrapped
-from mvai.reconstruct.fit_windows import bridged, windows
+from mvai.reconstruct.fit_windows import bridged, seen_well, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
 from mvai.reconstruct.level import level
@@ -449,8 +449,21 @@ def test_nobody_is_invented_where_nobody_was_seen():
     present[:8] = present[34:] = False
     confidence = keypoints.confidence * present[:, None]
     sequence = SmplifyX().reconstruct(replace(keypoints, present=present, confidence=confidence))
-    assert (sequence.vertices[:8] == sequence.vertices[8]).all()
-    assert (sequence.vertices[34:] == sequence.vertices[33]).all()
+    # The first and last four frames (0.15 s) of those seen are glimpses.
+    assert (sequence.vertices[:12] == sequence.vertices[12]).all()
+    assert (sequence.vertices[30:] == sequence.vertices[29]).all()
+    assert not (sequence.vertices[12] == sequence.vertices[13]).all()
+
+
+def test_glimpses_are_no_sightings():
+    seen = np.ones(60, bool)
+    assert seen_well(seen, fps=30.0).all()
+    seen[:20] = seen[30] = False
+    well = seen_well(seen, fps=30.0)
+    assert well.tolist() == [f >= 24 and f != 30 for f in range(60)]
+    glimpse = np.zeros(60, bool)
+    glimpse[20:23] = True
+    assert (seen_well(glimpse, fps=30.0) == glimpse).all()
 
 
 def test_a_long_gap_is_crossed_evenly():

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from mvai.body.model import LinearBody
@@ -27,6 +28,8 @@ WINDOW = 480
 OVERLAP = 40
 LONG_GAP_S = 0.5
 """A gap up to this long is left to the fit, which carries a movement through it."""
+SETTLE_S = 0.15
+"""Who comes out from behind a tree or goes out of the picture is seen wrongly for this long."""
 SHAPE_FRAMES = 200
 """Frames that the shape of a long clip is found from."""
 
@@ -56,11 +59,11 @@ def bridged(
     u: Float[Tensor, "frames unknowns"], seen: Bool[np.ndarray, " frames"], fps: float
 ) -> Float[Tensor, "frames unknowns"]:
     """The unknowns with what nobody saw made plain: before the first and after the last sighting
-    the nearest seen frame is held, and a long gap is crossed evenly.
+    the nearest frame seen well is held, and a long gap is crossed evenly.
 
     Left to themselves such frames would keep the last movement going, and fall.
     """
-    ids = np.flatnonzero(seen)
+    ids = np.flatnonzero(seen_well(seen, fps))
     if not len(ids):
         return u
     out = u.clone()
@@ -72,6 +75,24 @@ def bridged(
             t = t * t * (3 - 2 * t)
             out[a : b + 1] = u[a] * (1 - t) + u[b] * t
     return out
+
+
+def seen_well(seen: Bool[np.ndarray, " frames"], fps: float) -> Bool[np.ndarray, " frames"]:
+    """The seen frames, less those next to a long absence; all of them if none would be left.
+
+    A detector that catches a glimpse of a leg and an arm makes the rest up, surely.
+    """
+    ids = np.flatnonzero(seen)
+    around = seen.copy()
+    for a, b in itertools.pairwise(ids):
+        if b - a <= LONG_GAP_S * fps + 1:
+            around[a:b] = True
+    steps = round(SETTLE_S * fps)
+    if steps:
+        # The clip's own ends are no absence.
+        around = binary_erosion(around, iterations=steps, border_value=1)
+    well = seen & around
+    return well if well.any() else seen
 
 
 def fit_long_clip(
