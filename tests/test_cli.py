@@ -154,6 +154,13 @@ def test_settings_that_do_not_exist_are_refused(inputs, tmp_path: Path, capsys):
     assert "it has none at all" in capsys.readouterr().err
     assert main([*imitate, "--smooth", "wobble"]) == 2
     assert "savgol" in capsys.readouterr().err
+    wrong = {"--smooth.sigma-s=-1": "below zero", "--smooth.sigma-s=nan": "no number"}
+    for setting, words in wrong.items():
+        assert main([*imitate, "--smooth", "gaussian", setting]) == 2
+        assert words in capsys.readouterr().err
+    for argument, words in (("--person=-1", "from 0"), ("--unit=nan", "metres per file unit")):
+        assert main([*imitate, argument]) == 2
+        assert words in capsys.readouterr().err
     assert CALLS == [] and not out.exists()
     # Negated switches and settings within settings are known.
     check_settings("transfer", "rig", RigTransfer, ["--no-twist-bones", "--lock_feet", "False"])

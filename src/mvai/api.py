@@ -285,6 +285,8 @@ def open_archive(path: PathLike, video: PathLike | None = None) -> Imitation:
 
 def _methods(person: int, detect: Any, reconstruct: Any, smooth: Any, transfer: Any) -> Any:
     detector = pipeline.configured("detect", detect)
+    if person < 0:
+        raise MvaiError(f"person {person}: people are counted from 0, the largest one.")
     if person:
         detector = replace(detector, person=person)
     return pipeline.Methods(

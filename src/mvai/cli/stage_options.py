@@ -15,6 +15,8 @@ from mvai.types import MvaiError
 
 StageOptions = Mapping[str, Sequence[str]]
 """Arguments for each stage, without the stage's name."""
+MEASURES = ("_s", "_hz", "_m", "_px")
+"""Endings of settings that are times, rates and lengths."""
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -48,7 +50,29 @@ def config(stage: str, name: str, options: StageOptions) -> Any:
     args += options.get(stage, ())
     check_settings(stage, name, cls, args)
     # The name stands in tyro's advice, "run mvai methods --help".
-    return tyro.cli(cls, args=args, prog="mvai methods")
+    settings = tyro.cli(cls, args=args, prog="mvai methods")
+    check_numbers(f"--{stage}", settings)
+    return settings
+
+
+def check_numbers(where: str, settings: Any) -> None:
+    """Sees that numbers are finite, and that times, lengths and rates are not below zero.
+
+    Raises:
+        MvaiError: one is not.
+    """
+    import dataclasses
+    import math
+
+    for field in dataclasses.fields(settings):
+        value, flag = getattr(settings, field.name), f"{where}.{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            check_numbers(flag, value)
+        elif isinstance(value, int | float):
+            if not math.isfinite(value):
+                raise MvaiError(f"{flag} {value:g}: this is no number to work with; give another.")
+            if value < 0 and field.name.endswith(MEASURES):
+                raise MvaiError(f"{flag} {value:g}: this cannot be below zero; give another.")
 
 
 def check_settings(stage: str, name: str, cls: type, args: Sequence[str]) -> None:

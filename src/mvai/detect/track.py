@@ -106,7 +106,7 @@ def chosen(tracks: list[Track], person: int, path: object) -> Track:
     Raises:
         MvaiError: there are fewer people.
     """
-    if person < len(tracks):
+    if 0 <= person < len(tracks):
         return tracks[person]
     found = {0: "nobody", 1: "1 person"}.get(len(tracks), f"{len(tracks)} people")
     raise MvaiError(

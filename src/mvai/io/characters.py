@@ -44,6 +44,8 @@ def read_character(
     path = Path(path)
     if up != "auto" and facing.endswith(up):
         raise MvaiError(f"{path}: up {up} and facing {facing} are the same axis; correct one.")
+    if unit is not None and not 0 < unit < np.inf:
+        raise MvaiError(f"{path}: unit {unit:g} is no length; give the metres per file unit.")
     kind = path.suffix.lower().lstrip(".")
     if kind == "fbx":
         raise MvaiError(
