@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mvai.evaluate import rig_measures
+from mvai.evaluate import rig_measures, rig_parts
 from mvai.evaluate.rig_measures import air_m, arms_inside, thinnest, touch_gaps_m
 from mvai.evaluate.rig_parts import (
     evaluate_rig,
     feet_rows,
     hand_rows,
     page_tables,
+    source_hand_rows,
     source_touches,
     surely_touching,
     twist_rows,
@@ -144,6 +145,13 @@ def test_parts_of_the_body_itself(monkeypatch: pytest.MonkeyPatch):
     assert skin[0]["thinnest"] < 0.5 < 0.8 < skin[1]["thinnest"]
     text = page_tables([r | {"character": "body"} for r in (*rows, *feet.values(), *skin)])
     assert "| hands on thighs | without |" in text and "## Planted feet" in text
+
+
+def test_the_source_itself_is_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rig_measures, "ASKED", 10)
+    monkeypatch.setattr(rig_parts, "TOUCHING", {"clap": TOUCHING["clap"]})
+    (row,) = source_hand_rows()
+    assert row["air_cm"] < 1 and row["inside_percent"] < 30
 
 
 def test_means_leave_out_what_is_not_known():

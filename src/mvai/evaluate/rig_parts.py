@@ -29,14 +29,15 @@ from mvai.evaluate.transfer_measures import enclosed_volume, inverted_faces
 from mvai.evaluate.transfer_motions import motions
 from mvai.evaluate.transfer_page import grouped
 from mvai.evaluate.work import isolated, kept, work_folder, write_text
+from mvai.geometry.rigid import transforms
 from mvai.io.characters import read_character
 from mvai.io.fingerprint import file_sha256
 from mvai.progress import Report, Silent, Stopwatch
 from mvai.transfer.rig import ADULT_HEIGHT_M, Registration, RigTransfer, drive
-from mvai.transfer.rig_contact import Touches, touches
 from mvai.transfer.rig_points import point_set, source_points
 from mvai.transfer.rig_source import body_motion
-from mvai.types import MeshSequence, MvaiError
+from mvai.transfer.rig_touches import Touches, touches
+from mvai.types import Mesh, MeshSequence, MvaiError, Skin
 
 PLAIN = RigTransfer(
     ignore_rig=True, find_floor=False, lock_feet=False, keep_touch=False, avoid_body=False
@@ -86,6 +87,8 @@ def evaluate_rig(
     work = work_folder(work)
     rows: list[dict[str, Any]] = []
     with report.stage("rig") as progress:
+        source = kept(work, "source.json", lambda: {"rows": isolated(source_hand_rows)[0]})
+        rows += source["rows"]
         for done, path in enumerate(cast):
             progress(done, len(cast))
 
@@ -154,6 +157,30 @@ def hand_rows(
             row["air_cm"] = _mean(100 * air_m(made.skin, vertices, touched[held]) / size)
             row["inside_percent"] = 100 * float(arms_inside(mesh, made.skin, vertices).mean())
             rows.append(row)
+    return rows
+
+
+def source_hand_rows() -> list[dict[str, Any]]:
+    """The touching poses of the source itself, whose hands are in each other or in it, too."""
+    body = anny_body()
+    J = len(body.joints)
+    at = transforms(np.tile(np.eye(3), (J, 1, 1)), body.joint_template.numpy().astype(float))
+    skin = Skin(body.joints, body.parents, at, body.weight_indices, body.weights)
+    mesh = Mesh(body.template.numpy().astype(np.float64), body.faces)
+    rows = []
+    for pose in TOUCHING:
+        source = touching(pose, body)
+        touch, size = source_touches(body, source)
+        touched = surely_touching(touch, point_set(body).hand, source.frames)
+        held = [source.frames // 2 + k for k in HELD]
+        vertices = source.vertices[held].astype(np.float64)
+        rows.append(
+            {
+                "part": "hands", "character": "the source", "pose": pose, "setting": "source",
+                "gap_cm": 0.0, "air_cm": _mean(100 * air_m(skin, vertices, touched[held]) / size),
+                "inside_percent": 100 * float(arms_inside(mesh, skin, vertices).mean()),
+            }
+        )  # fmt: skip
     return rows
 
 
@@ -266,7 +293,8 @@ Characters without their rigs; every table is a mean over characters, then over 
   surely touches; pairs are those that the method reads, so this says how well it holds them. Air:
   distance of the hand from the nearest vertex of all but its own arm in the middle of the pose,
   whatever the places are. Inside: share of vertices of hands and forearms inside the rest of the
-  body that are outside at rest (winding numbers), likewise. Lengths are scaled to an adult's.
+  body that are outside at rest (winding numbers), likewise; in the source itself hands are a little
+  in each other or in it. Lengths are scaled to an adult's.
 - Feet: how far heel and toes move along the ground while the source's stand (`planted_slide`).
   Contact is read as the lock reads it, so this says how well it holds, not whether contacts are
   found rightly. "source": the moving body itself.
