@@ -15,7 +15,7 @@ from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import vertex_normals
 from mvai.transfer.rig import Registration, RigTransfer, drive
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
-from mvai.transfer.rig_contact import contact_frames, touches
+from mvai.transfer.rig_contact import contact_frames
 from mvai.transfer.rig_nearest import (
     ABOVE_M,
     ASIDE,
@@ -35,6 +35,7 @@ from mvai.transfer.rig_points import (
 )
 from mvai.transfer.rig_retarget import positions_on
 from mvai.transfer.rig_source import body_motion
+from mvai.transfer.rig_touches import Hanging, hanging_arms, touches
 from mvai.types import Mesh, MeshSequence, Part
 from test_transfer import BODY, JOINT, own_registration, sequence
 
@@ -151,6 +152,44 @@ def test_a_mesh_source_shows_its_touches_through_its_registration():
     assert size == pytest.approx(other, rel=0.02)
     assert np.linalg.norm(x - y, axis=-1).mean() < 0.01
     assert (n * m).sum(-1).mean() > 0.98
+
+
+HANGING = {"Arm": (25, 0, -35), "ForeArm": (0, 0, -6)}
+ON_THIGHS = {"Arm": (8.4, -49, -29.9), "ForeArm": (44.4, -14, 9)}
+
+
+def stout_source(pose: dict[str, tuple[float, float, float]]) -> tuple[float, float]:
+    """How surely hands touch a body whose thighs are 4 cm thicker, and without hanging arms."""
+    hero, motion = stout(), body_motion(BODY, acted(pose))
+    assert hero.points is not None
+    x, n, size = source_points(
+        POINTS, BODY, acted(pose), motion, (hero.skeleton, hero.points), np.array([11])
+    )
+    hanging = hanging_arms(BODY, motion.R_world_joint[[11]])
+    every, some = touches(POINTS, x, n, size), touches(POINTS, x, n, size, hanging)
+    return float(every.weight.sum()), float(some.weight.sum())
+
+
+def test_arms_that_hang_do_not_touch_the_thighs_beside_them():
+    every, some = stout_source(HANGING)
+    assert every > 1.5 and some < 0.05
+
+
+def test_hands_on_hips_and_on_the_front_of_straight_legs_touch():
+    for pose in (HIPS, ON_THIGHS, CLAP):
+        every, some = stout_source(pose)
+        assert every > 1.5 and some > 0.98 * every
+
+
+def test_hands_clasped_before_the_body_touch_though_the_arms_hang():
+    x = np.zeros((1, len(POINTS.ids), 3), np.float32)
+    x[0, :, 0] = 10.0 * np.arange(len(POINTS.ids))
+    left, right = (int(np.flatnonzero(POINTS.hand == s)[0]) for s in (0, 1))
+    x[0, right] = x[0, left] + [0.005, 0, 0]
+    n = np.tile(np.float32([1.0, 0, 0]), (1, len(POINTS.ids), 1))
+    touch = touches(POINTS, x, n, 1.0, Hanging(np.ones((1, 2)), np.array([[1.0, 0, 0]])))
+    assert touch.weight.sum() == pytest.approx(2.0)
+    assert set(touch.hand) == set(touch.other) == {left, right}
 
 
 def naive_heights(x: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from mvai.evaluate.transfer_measures import winding_numbers
-from mvai.transfer.rig_contact import Touches
+from mvai.transfer.rig_touches import Touches
 from mvai.types import Mesh, Skin
 
 SIDES = ("Left", "Right")

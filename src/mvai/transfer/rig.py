@@ -16,7 +16,7 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_body import find_body
-from mvai.transfer.rig_contact import Target, contact_frames, keep_contact, touches
+from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_floor import (
@@ -45,6 +45,7 @@ from mvai.transfer.rig_retarget import (
 from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
 from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
+from mvai.transfer.rig_touches import hanging_arms, touches
 from mvai.transfer.rig_twist import twisted, with_twist_bones
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, Skin
@@ -246,7 +247,8 @@ def _contact(
             None if source is None or source.points is None else (source.skeleton, source.points)
         )
         x, n, size_source = source_points(points, body, sequence, motion, given, some)
-        touch = touches(points, x, n, size_source)
+        hanging = hanging_arms(body, motion.R_world_joint[some])
+        touch = touches(points, x, n, size_source, hanging)
     size = float(np.ptp(registration.character.mesh.vertices[:, 1])) / ADULT_HEIGHT_M
     target = Target(registration.skeleton, registration.points, size, size / size_source)
     return keep_contact(target, body, R, t, some, touch, config.avoid_body, sequence.fps)

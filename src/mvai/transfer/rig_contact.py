@@ -19,12 +19,11 @@ from scipy.special import expit
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
-from mvai.transfer.rig_nearest import Nearest, Surroundings, movers_of, nearest
+from mvai.transfer.rig_nearest import Nearest, Surroundings, nearest
 from mvai.transfer.rig_points import BodyPoints, PointSet, arm_joints, point_set
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
+from mvai.transfer.rig_touches import Touches
 
-TOUCH_M, FAR_M = 0.015, 0.06
-"""A hand this near to something touches it, and one this far has nothing to do with it."""
 PUSH = 3.0
 """Weight of being inside the body, next to that of a touch."""
 WALL_M = 0.04
@@ -36,52 +35,6 @@ LOOK_HZ = 15.0
 the arms)."""
 ROUNDS, FLAT_ROUNDS = 6, 3
 SETTLED_RAD = 2e-3
-
-
-@dataclass(frozen=True)
-class Touches:
-    """Pairs of points that shall keep their offset."""
-
-    frame: Int[np.ndarray, " pairs"]
-    hand: Int[np.ndarray, " pairs"]
-    other: Int[np.ndarray, " pairs"]
-    offset: Float[np.ndarray, "pairs 3"]
-    """From the other point to the hand's, in the source's world (metres)."""
-    weight: Float[np.ndarray, " pairs"]
-    """Those of one hand in one frame sum to how closely it touches, 0 to 1."""
-
-
-def touches(
-    points: PointSet,
-    x: Float[np.ndarray, "frames points 3"],
-    n: Float[np.ndarray, "frames points 3"],
-    size: float,
-) -> Touches:
-    """Where the source's hands touch.
-
-    Args:
-        points: which point is of which part.
-        x: their positions (metres, world).
-        n: their unit normals.
-        size: of the source relative to an adult, by which the distances are scaled.
-    """
-    on_hand = np.flatnonzero(points.hand[movers_of(points)] >= 0)
-    asked = np.zeros((len(x), len(movers_of(points))), bool)
-    asked[:, on_hand] = True
-    near = nearest(points, x, n, size, asked)
-    height = near.height_m[:, on_hand]
-    closeness = np.clip((FAR_M * size - height) / ((FAR_M - TOUCH_M) * size), 0, 1)
-    closeness = closeness**2 * (3 - 2 * closeness)
-    weight = np.zeros_like(closeness)
-    for s in (0, 1):
-        mine = points.hand[near.movers[on_hand]] == s
-        c = closeness[:, mine]
-        weight[:, mine] = c.max(1, keepdims=True) * c / np.maximum(c.sum(1, keepdims=True), 1e-9)
-    frame, k = np.nonzero(weight > 1e-4)
-    hand, other = near.movers[on_hand[k]], near.other[frame, on_hand[k]]
-    # What is inside the source's body by an error touches the character's from outside.
-    lift = np.maximum(-height[frame, k], 0)[:, None] * n[frame, other]
-    return Touches(frame, hand, other, x[frame, hand] - x[frame, other] + lift, weight[frame, k])
 
 
 @dataclass(frozen=True)
