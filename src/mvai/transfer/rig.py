@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from mvai.transfer.rig_floor import (
     stand_on_floor,
 )
 from mvai.transfer.rig_own import own_rig
+from mvai.transfer.rig_path import on_its_path
 from mvai.transfer.rig_points import (
     ADULT_LEG_M,
     BodyPoints,
@@ -62,6 +64,9 @@ class RigTransfer:
     twist_bones: bool = True
     """Give forearms, upper arms and thighs extra joints that spread their twist, where we fit our
     own skeleton."""
+    path: Literal["auto", "camera", "feet"] = "auto"
+    """Path along the ground of a person in a video. camera: as the camera saw it. feet: what
+    stands of the feet stands still. auto: feet when the camera goes along with the person."""
     scale_root: bool = True
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
@@ -185,6 +190,13 @@ def drive(
     else:
         motion = mesh_motion(body, sequence, source.character, source.skeleton)
     skeleton, fps, camera = registration.skeleton, sequence.fps, sequence.camera
+    if camera is not None or config.path == "feet":
+        seen = np.ones(len(motion.root), bool)
+        if sequence.confidence is not None:
+            seen = sequence.confidence > 0
+        motion, by_feet = on_its_path(motion, fps, seen, config.path)
+        # What moves with the person shows nothing of where the character goes.
+        camera = None if by_feet else camera
     skin, rest = skeleton.skin, registration.character.mesh.vertices
 
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
