@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
 from mvai.body.skinning import skinned, skinning_operator
-from mvai.geometry.polish import Polisher, hemispheres, polisher
+from mvai.geometry.polish import Polisher, hemispheres, polisher, rotation_quaternions
 from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_detail_weights import network_weights
@@ -120,9 +120,7 @@ def drive(
             identity.character, sequence.fps, skin=skin, Ts_world_joint=Ts, camera=camera
         )
     V = skinned(skinning_operator(skin, rest), Ts)
-    frames, joints = R.shape[:2]
-    q = Rotation.from_matrix(R.reshape(-1, 3, 3)).as_quat().reshape(frames, joints, 4)
-    V = registration.polisher.polish(V, hemispheres(q, skin.parents))
+    V = registration.polisher.polish(V, hemispheres(rotation_quaternions(R), skin.parents))
     return Animation(identity.character, sequence.fps, free_vertices=V, camera=camera)
 
 

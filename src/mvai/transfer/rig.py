@@ -18,6 +18,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
+from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_floor import (
@@ -36,6 +37,7 @@ from mvai.transfer.rig_points import (
     point_set,
     source_points,
 )
+from mvai.transfer.rig_polish import polished
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
     body_legs,
@@ -77,6 +79,9 @@ class RigTransfer:
     """Let hands touch what they touch in the source."""
     avoid_body: bool = True
     """Keep hands and forearms out of the body."""
+    polish: bool = False
+    """Undo what blending bones spoils near the joints; the vertices then move freely, and a .glb
+    holds few frames."""
     in_place: bool = False
     """Take out the path along the ground, as games want it; up and down stay."""
     joints: Path | None = None
@@ -142,6 +147,7 @@ def register(
     )
     if config.twist_bones:
         skeleton = with_twist_bones(skeleton, body, mesh)
+    skeleton = elastic_weights(skeleton, body, mesh)
     return Registration(
         character,
         skeleton,
@@ -230,13 +236,14 @@ def drive(
     if config.in_place:
         along = t[:, skeleton.root] * [1, 0, 1]
         t = t - along[:, None]
-    return Animation(
+    animation = Animation(
         character=registration.character,
         fps=fps,
         skin=skin,
         Ts_world_joint=transforms(R, t).astype(np.float32),
         camera=None if camera is None or config.in_place else camera_for(camera, path_scale, shift),
     )
+    return polished(animation) if config.polish else animation
 
 
 def _contact(

@@ -65,7 +65,7 @@ def with_twist_bones(skeleton: DrivenSkeleton, body: LinearBody, mesh: Mesh) -> 
     count = len(skin.joints) + sum(limb.joints for limb in LIMBS)
     W = np.zeros((len(vertices), count), np.float32)
     np.add.at(W, (np.arange(len(W))[:, None], skin.weight_indices), skin.weights)
-    hard = _hard_pieces(mesh, W)
+    hard = hard_pieces(mesh, W)
     for limb in LIMBS:
         bone, other, end = (body.joint(n) for n in (limb.bone, limb.other, limb.end))
         start = skin.T_world_joint[bone, :3, 3]
@@ -103,7 +103,7 @@ def with_twist_bones(skeleton: DrivenSkeleton, body: LinearBody, mesh: Mesh) -> 
     )
 
 
-def _hard_pieces(mesh: Mesh, W: Float[np.ndarray, "verts joints"]) -> Int[np.ndarray, " verts"]:
+def hard_pieces(mesh: Mesh, W: Float[np.ndarray, "verts joints"]) -> Int[np.ndarray, " verts"]:
     """Number of the loose piece of each vertex, -1 where weights change within the piece."""
     _, welded = weld(mesh.vertices, 1e-5 * float(np.ptp(mesh.vertices[:, 1])))
     piece = components(welded.max() + 1, welded[mesh.faces])[welded]
