@@ -39,7 +39,7 @@ class Lines:
 
 
 def _rate(done: int, seconds: float) -> str:
-    return f", {done} frames, {done / max(seconds, 1e-9):.1f} a second" if done > 1 else ""
+    return f", {done} at {done / max(seconds, 1e-9):.1f} a second" if done > 1 else ""
 
 
 class Bars:
