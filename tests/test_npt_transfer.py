@@ -18,8 +18,9 @@ from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail
 from mvai.transfer.npt_identity import identity_of, without_far_bones
 from mvai.transfer.npt_match import FoundMatch, KnownMatch
+from mvai.transfer.npt_reading import posed_mean
 from mvai.transfer.npt_refine import lay
-from mvai.transfer.npt_source import area_sample, posed_mean, read_source, root_rotations
+from mvai.transfer.npt_source import area_sample, read_source, root_rotations
 from mvai.types import Character, MeshSequence, MvaiError, Part
 
 shipped = pytest.mark.skipif(not WEIGHTS.exists(), reason="the weights are not there")
@@ -136,6 +137,23 @@ def test_any_order_of_vertices_will_do() -> None:
     assert pmd(world, truth).mean() < 40e-4
     hips = anny_body().regress(("Hips",), sequence.vertices)[:, 0]
     assert np.linalg.norm(source.root - hips, axis=1).max() < 0.15
+
+
+@shipped
+def test_every_frame_finds_its_own_heading() -> None:
+    """Turned and bent at random from one frame to the next, in no known topology."""
+    sequence, R, _ = acting()
+    turns = Rotation.from_euler("yx", [[0.3, 0.1], [2.5, 0.8], [-2.0, -0.5], [3.1, 0.0]])
+    Q = turns.as_matrix()
+    upright = sequence.vertices @ Rotation.from_euler("y", 1.0).as_matrix()
+    V = np.einsum("fij,fvj->fvi", Q, upright).astype(np.float32)
+    moved = shuffled(sequence.with_vertices(V))
+    source = read_source(load_npt(), anny_body(), moved, False, 6)
+    some = np.arange(0, 13718, 9)
+    posed = posed_mean(anny_body(), source.R_local, some)
+    world = np.einsum("fij,fvj->fvi", source.R_world_root, posed)
+    truth = np.einsum("fij,fvj->fvi", Q, posed_mean(anny_body(), R, some))
+    assert pmd(world, truth).max() < 8e-4
 
 
 @shipped

@@ -1,10 +1,8 @@
 """What neural pose transfer reads off a moving mesh: joint rotations, and the body's path.
 
 The network sees bodies in the frame of their root. For a mesh in the body's own topology that frame
-is fitted to the vertices of the hips. For any other mesh it is searched: the encoder says of every
-point where on the body at rest it belongs and how the joints turn, so the mean body can be laid
-over the points, and the turn that is left between the two corrects the frame. What the network
-read may then be refined (npt_refine.py).
+is fitted to the vertices of the hips. For any other mesh it is searched (npt_search.py). What the
+network read may then be refined (npt_refine.py).
 """
 
 from __future__ import annotations
@@ -14,18 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from mvai.body.model import LinearBody
-from mvai.geometry.rigid import nearest_rotations, similarity
+from mvai.geometry.rigid import nearest_rotations
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.geometry.surface import face_areas_normals, vertex_normals
 from mvai.nets.npt_files import TrainedNpt
-from mvai.nets.npt_parts import RoundsEncoder
-from mvai.nets.npt_skeleton import kinematics, rotations_from
+from mvai.nets.npt_skeleton import rotations_from
 from mvai.transfer.npt_match import FoundMatch, KnownMatch
+from mvai.transfer.npt_reading import Reading, posed_mean, read_places
 from mvai.transfer.npt_refine import Laid, lay, misses
+from mvai.transfer.npt_search import searched
 from mvai.types import MeshSequence, MvaiError
 
 POINTS = 1024
@@ -33,9 +31,6 @@ POINTS = 1024
 HIPS_SHARE = 0.95
 """Least weight of the root joint in the vertices that its frame is fitted to."""
 SHAPE_FRAMES = 12
-YAWS = 8
-"""Headings tried for a mesh in no known topology."""
-SEARCH_ROUNDS = 5
 WORSE = 1.0
 """A frame that is missed by so many times the median is read again"""
 TURNED_RAD = ((0.0, 0.15, 0.0), (0.0, -0.15, 0.0), (-0.15, 0.0, 0.0))
@@ -85,32 +80,14 @@ def read_source(
     ids = area_sample(V[0], sequence.faces, POINTS)
     normals = np.stack([vertex_normals(v, sequence.faces)[ids] for v in V])
     if ours:
-        reading = _read_ours(trained, body, V, ids, normals, known_order)
+        readings = [_read_ours(trained, body, V, ids, normals, known_order)]
     else:
-        reading = _searched(trained, body, V[:, ids], normals)
-    if refinements:
-        reading = _refined(trained, body, reading, refinements)
+        readings = searched(trained, body, V[:, ids], normals)
+    reading = _refined(trained, body, readings, refinements) if refinements else readings[0]
     R_local = reading.R_local.clone()
     R_local[:, 0] = torch.eye(3)
     root = body.regress((body.joints[0],), V)[:, 0] if ours else reading.root
     return SourcePoses(R_local, reading.R_root, root.astype(np.float64), reading.scale, lowest)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """Points of a moving mesh and what they show."""
-
-    points: Float[np.ndarray, "frames points 3"]
-    """World (metres)."""
-    R_local: Float[Tensor, "frames joints 3 3"]
-    R_root: Float[np.ndarray, "frames 3 3"]
-    root: Float[np.ndarray, "frames 3"]
-    scale: float
-    normals: Float[np.ndarray, "frames points 3"]
-    ids: Int[np.ndarray, " points"] | None
-    """The body's vertices that the points are, or None, and then"""
-    places: Float[np.ndarray, "frames points 3"] | None
-    """where on the body at rest they are taken to belong."""
 
 
 def _read_ours(
@@ -120,7 +97,7 @@ def _read_ours(
     ids: np.ndarray,
     normals: np.ndarray,
     known_order: bool,
-) -> _Reading:
+) -> Reading:
     """A mesh in the body's own topology: its root's frame is known well, its size too."""
     assert trained.ordered is not None and trained.ordered_vertices is not None
     chosen = trained.ordered_vertices.numpy()
@@ -131,7 +108,7 @@ def _read_ours(
         if known_order:
             R_local = rotations_from(trained.ordered(x))
         else:
-            R_local, places = _read_places(trained, x)
+            R_local, places = read_places(trained, x)
     R_local[:, 0] = torch.eye(3)
     posed = posed_mean(body, R_local, chosen).astype(np.float64)
     posed = posed - posed.mean(1, keepdims=True)
@@ -140,68 +117,79 @@ def _read_ours(
     # The hips' own shape hides a few degrees of their turn; the whole body shows it.
     R_root = nearest_rotations(np.einsum("fvi,fvj->fij", target, posed))
     scale = float(np.median(np.sqrt((target**2).sum((1, 2)) / (posed**2).sum((1, 2)))))
-    return _Reading(
+    return Reading(
         points, R_local, R_root, points.mean(1), scale,
         normals, chosen if known_order else None, places,
     )  # fmt: skip
 
 
-def _read_places(
-    trained: TrainedNpt, x: Float[Tensor, "meshes points 3"]
-) -> tuple[Tensor, Float[np.ndarray, "meshes points 3"]]:
-    """Rotations by max pooling, and where on the body at rest each point is taken to belong."""
-    encoder = trained.npt.encoder
-    assert isinstance(encoder, RoundsEncoder)
-    code, places = encoder.with_places(x)
-    return rotations_from(trained.npt.rotations(code)), places.numpy()
-
-
-def _refined(trained: TrainedNpt, body: LinearBody, reading: _Reading, steps: int) -> _Reading:
+def _refined(trained: TrainedNpt, body: LinearBody, readings: list[Reading], steps: int) -> Reading:
     """The body laid over the points, from what was read."""
-    R, mean = reading.R_root, reading.points.mean(1)
-    x = np.einsum("fji,fvj->fvi", R, reading.points - mean[:, None]) / reading.scale
-    if reading.ids is not None:
-        laid = lay(body, x, reading.R_local, steps, KnownMatch(body, reading.ids))
+    first = readings[0]
+    if first.ids is not None:
+        match = KnownMatch(body, first.ids)
+        laid = lay(body, first.framed(first.R_root), first.R_local, steps, match)
+        best = _Best(first.R_root, laid, np.zeros(len(first.points)))
     else:
-        assert reading.places is not None
-        normals = np.einsum("fji,fvj->fvi", R, reading.normals)
-        laid = _laid_from_several(trained, body, x, normals, reading, steps)
-    R_root = R @ laid.R_local[:, 0].numpy().astype(np.float64)
-    root = np.einsum("fij,fj->fi", R, reading.scale * laid.root.numpy()) + mean
-    return replace(reading, R_local=laid.R_local, R_root=R_root, root=root)
+        best = _laid_from_several(trained, body, readings, steps)
+    R_root = best.R @ best.laid.R_local[:, 0].numpy().astype(np.float64)
+    root = np.einsum("fij,fj->fi", best.R, first.scale * best.laid.root.numpy())
+    return replace(
+        first, R_local=best.laid.R_local, R_root=R_root, root=root + first.points.mean(1)
+    )
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best of what was tried for each frame."""
+
+    R: Float[np.ndarray, "frames 3 3"]
+    """Frame of the root in which it was found."""
+    laid: Laid
+    miss: Float[np.ndarray, " frames"]
+    """Mean distance of the points from the laid body (metres)."""
+
+    def with_better(self, other: _Best, at: Int[np.ndarray, " some"]) -> _Best:
+        """With what `other` has for the frames `at`, where that is better."""
+        won = np.flatnonzero(other.miss < self.miss[at])
+        R, miss = self.R.copy(), self.miss.copy()
+        R_local, root = self.laid.R_local.clone(), self.laid.root.clone()
+        R[at[won]], miss[at[won]] = other.R[won], other.miss[won]
+        R_local[at[won]], root[at[won]] = other.laid.R_local[won], other.laid.root[won]
+        return _Best(R, Laid(R_local, self.laid.shape, root), miss)
 
 
 def _laid_from_several(
-    trained: TrainedNpt,
-    body: LinearBody,
-    x: Float[np.ndarray, "frames points 3"],
-    normals: Float[np.ndarray, "frames points 3"],
-    reading: _Reading,
-    steps: int,
-) -> Laid:
-    """The body laid over points of no known order.
+    trained: TrainedNpt, body: LinearBody, readings: list[Reading], steps: int
+) -> _Best:
+    """The body laid over points of no known order, from every reading; the better fit is kept.
 
     Where it lies worse than in the other frames, a limb may have been read so wrongly that no step
-    finds it. The network is then asked again, the mesh turned a little, and the best start is kept.
+    finds it. The network is then asked again, the mesh turned a little.
     """
-    assert reading.places is not None
-    match = FoundMatch(body, reading.places, normals)
-    laid = lay(body, x, reading.R_local, steps, match)
-    miss = misses(body, x, laid, match.pool)
-    worse = np.flatnonzero(miss >= WORSE * np.median(miss))
-    R_local, root = laid.R_local.clone(), laid.root.clone()
+
+    def laid(reading: Reading, shape: Tensor | None) -> _Best:
+        assert reading.places is not None
+        x = reading.framed(reading.R_root)
+        normals = np.einsum("fji,fvj->fvi", reading.R_root, reading.normals)
+        match = FoundMatch(body, reading.places, normals)
+        found = lay(body, x, reading.R_local, steps, match, shape)
+        return _Best(reading.R_root, found, misses(body, x, found, match.pool))
+
+    first = readings[0]
+    best = laid(first, None)
+    for other in readings[1:]:
+        best = best.with_better(laid(other, best.laid.shape), np.arange(len(best.miss)))
+    worse = np.flatnonzero(best.miss >= WORSE * np.median(best.miss))
+    some = first.some(worse)
+    x, R = torch.from_numpy(first.framed(best.R)[worse]).float(), best.R[worse]
     for vector in TURNED_RAD if len(worse) else ():
-        Q = matrix_from_axis_angle(torch.tensor(vector))
         with torch.no_grad():
-            start, places = _read_places(trained, torch.from_numpy(x[worse]).float() @ Q.T)
+            start, places = read_places(trained, x @ matrix_from_axis_angle(torch.tensor(vector)).T)
         start[:, 0] = torch.eye(3)
-        other = FoundMatch(body, places, normals[worse])
-        again = lay(body, x[worse], start, steps, other, laid.shape)
-        better = misses(body, x[worse], again, other.pool)
-        won = np.flatnonzero(better < miss[worse])
-        R_local[worse[won]], root[worse[won]] = again.R_local[won], again.root[won]
-        miss[worse[won]] = better[won]
-    return Laid(R_local, laid.shape, root)
+        again = replace(some, R_local=start, places=places, R_root=R)
+        best = best.with_better(laid(again, best.laid.shape), worse)
+    return best
 
 
 def area_sample(
@@ -220,20 +208,6 @@ def area_sample(
     # Vertices in spatial order, so that equal steps in area spread over the body.
     order = np.lexsort(np.floor(vertices / (0.05 * np.ptp(vertices[:, 1]))).T)
     return order[np.minimum(np.searchsorted(np.cumsum(share[order]), steps), len(order) - 1)]
-
-
-def posed_mean(
-    body: LinearBody, R_local: Float[Tensor, "frames joints 3 3"], ids: Int[np.ndarray, " some"]
-) -> Float[np.ndarray, "frames some 3"]:
-    """Vertices of the mean body under local rotations, its root at rest (metres)."""
-    joints = body.joint_template
-    offsets = joints - joints[[max(p, 0) for p in body.parents]]
-    offsets = torch.cat([joints[:1], offsets[1:]])
-    R, t = kinematics(body.parents, R_local, offsets)
-    t = t - (R @ joints[..., None])[..., 0]
-    A = torch.cat([R, t[..., None]], -1).flatten(-2)
-    M = (body.dense_weights[ids] @ A).unflatten(-1, (3, 4))
-    return ((M[..., :3] @ body.template[ids][..., None])[..., 0] + M[..., 3]).numpy()
 
 
 def root_rotations(
@@ -269,62 +243,3 @@ def _in_frame(V: np.ndarray, R: np.ndarray) -> np.ndarray:
     """Points in the root's axes, about their mean."""
     X = V - V.mean(1, keepdims=True)
     return np.einsum("fji,fvj->fvi", R, X).astype(np.float32)
-
-
-def _searched(
-    trained: TrainedNpt,
-    body: LinearBody,
-    points: Float[np.ndarray, "frames points 3"],
-    normals: Float[np.ndarray, "frames points 3"],
-) -> _Reading:
-    """Points of no known order.
-
-    Every frame starts from several headings; the one whose mean body lies best on the points in
-    the end is taken.
-    """
-    angle = torch.arange(YAWS) * (2 * torch.pi / YAWS)
-    starts = matrix_from_axis_angle(angle[:, None] * torch.tensor([0.0, 1.0, 0.0])).numpy()
-    tree = KDTree(body.template.numpy())
-    found: list[tuple[Tensor, np.ndarray, _Fit]] = []
-    for frame in points.astype(np.float64):
-        x = frame - frame.mean(0)
-        R = starts.copy()
-        if found:
-            R = np.concatenate([R, found[-1][2][1][None]])
-        local, places, posed, fits = _laid(trained, body, tree, R, x)
-        for _ in range(SEARCH_ROUNDS - 1):
-            R = np.stack([f[1] for f in fits])
-            local, places, posed, fits = _laid(trained, body, tree, R, x)
-        miss = [
-            np.median(np.linalg.norm(s * p @ Rk.T + t - x, axis=1))
-            for p, (s, Rk, t) in zip(posed, fits, strict=True)
-        ]
-        best = int(np.argmin(miss))
-        found.append((local[best], places[best], fits[best]))
-    scale = np.array([s for _, _, (s, _, _) in found])
-    R_root = np.stack([R for _, _, (_, R, _) in found])
-    t = np.stack([t for _, _, (_, _, t) in found]) + points.mean(1)
-    root = scale[:, None] * (R_root @ body.joint_template[0].numpy()) + t
-    R_local = torch.stack([local for local, _, _ in found])
-    places = np.stack([p for _, p, _ in found])
-    return _Reading(points, R_local, R_root, root, float(np.median(scale)), normals, None, places)
-
-
-_Fit = tuple[float, np.ndarray, np.ndarray]
-"""Size, rotation and place of the mean body."""
-
-
-def _laid(
-    trained: TrainedNpt, body: LinearBody, tree: KDTree, R: np.ndarray, x: np.ndarray
-) -> tuple[Tensor, np.ndarray, np.ndarray, list[_Fit]]:
-    """For every guess of the root's frame: rotations, places of the points, the mean body in the
-    rotations, and how it fits."""
-    with torch.no_grad():
-        seen = torch.from_numpy(np.einsum("kji,vj->kvi", R, x).astype(np.float32))
-        local, places = _read_places(trained, seen)
-    local[:, 0] = torch.eye(3)
-    ids = np.asarray(tree.query(places)[1])
-    posed = np.stack(
-        [posed_mean(body, R[None], i)[0] for R, i in zip(local, ids, strict=True)]
-    ).astype(np.float64)
-    return local, places, posed, [similarity(p, x) for p in posed]

@@ -21,6 +21,9 @@ from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin
 
+REFINEMENTS = 6
+"""Steps that lay a body over a mesh in no known topology, as neural pose transfer does."""
+
 
 @dataclass(frozen=True)
 class SaPdTransfer:
@@ -134,12 +137,13 @@ def skeleton_points(
         MvaiError: positions are not numbers, or there is no surface.
     """
     from mvai.nets.npt_files import load_npt
-    from mvai.transfer.npt_source import posed_mean, read_source
+    from mvai.transfer.npt_reading import posed_mean
+    from mvai.transfer.npt_source import read_source
 
     V = sequence.vertices
     if sequence.topology == body.topology and V.shape[1] == len(body.template):
         return body.regress(skeleton.names, V).astype(np.float64)
-    source = read_source(load_npt(), body, sequence, known_order=False)
+    source = read_source(load_npt(), body, sequence, known_order=False, refinements=REFINEMENTS)
     mean = posed_mean(body, source.R_local, np.arange(len(body.template)))
     points = body.regress(skeleton.names, mean).astype(np.float64)
     points = source.scale * (points - points[:, :1])
