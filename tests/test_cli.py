@@ -202,7 +202,7 @@ def test_bars_live_and_leave_a_line(capfd):
             progress(i + 1, 30)
     bars.note("a [word] in brackets")
     text = capfd.readouterr().err
-    assert "detect" in text and "30 frames" in text and "a [word] in brackets" in text
+    assert "detect" in text and "30 at " in text and "a [word] in brackets" in text
 
 
 def test_a_stage_that_fails_leaves_no_line(capsys):
