@@ -207,7 +207,7 @@ def test_spatial_order_is_an_order(verts: int, tile: int) -> None:
 
 
 def test_joint_maps_against_the_body_model() -> None:
-    """On a small body the maps are those of plain forward kinematics, arms raised or not."""
+    """On a small body the maps are those of plain forward kinematics, arms raised or all turned."""
     parents, arms = (-1, 0, 1, 0), (1, 3)
     g = torch.Generator().manual_seed(0)
     rest, x = torch.randn(4, 3, generator=g), torch.randn(5, 3, generator=g)
@@ -221,9 +221,12 @@ def test_joint_maps_against_the_body_model() -> None:
         R, t = kinematics(parents, R_local, offsets)
         return (points - rest[joint]) @ R[joint].T + t[joint]
 
-    _, given = kinematics(parents, matrix_from_axis_angle(vector), offsets)
-    maps = joint_maps(parents, arms, R_pose, IdentityJoints(given, torch.tensor([0.5, 0.3])))
-    for joint in range(4):
-        as_given = skin(matrix_from_axis_angle(vector), x, joint)
-        moved = as_given @ maps[joint, :, :3].T + maps[joint, :, 3]
-        assert torch.allclose(moved, skin(R_pose, x, joint), atol=1e-5)
+    everywhere = torch.randn(4, 3, generator=g)
+    for turn, known in ((vector, False), (everywhere, True)):
+        turns, given = kinematics(parents, matrix_from_axis_angle(turn), offsets)
+        joints = IdentityJoints(given, torch.tensor([0.5, 0.3]), turns if known else None)
+        maps = joint_maps(parents, arms, R_pose, joints)
+        for joint in range(4):
+            as_given = skin(matrix_from_axis_angle(turn), x, joint)
+            moved = as_given @ maps[joint, :, :3].T + maps[joint, :, 3]
+            assert torch.allclose(moved, skin(R_pose, x, joint), atol=1e-5)

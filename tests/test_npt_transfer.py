@@ -21,6 +21,9 @@ from mvai.transfer.npt_match import FoundMatch, KnownMatch
 from mvai.transfer.npt_reading import posed_mean
 from mvai.transfer.npt_refine import lay
 from mvai.transfer.npt_source import area_sample, read_source, root_rotations
+from mvai.transfer.rig_body import FoundBody
+from mvai.transfer.rig_find_joints import FoundJoints
+from mvai.transfer.rig_register import FittedTemplate
 from mvai.types import Character, MeshSequence, MvaiError, Part
 
 shipped = pytest.mark.skipif(not WEIGHTS.exists(), reason="the weights are not there")
@@ -191,6 +194,51 @@ def test_bad_sequences_and_characters_are_refused() -> None:
     flat = Character("flat", (Part("flat", rest * [1, 0, 1], anny_body().faces),))
     with pytest.raises(MvaiError, match="flat"):
         npt.register(flat)
+
+
+@shipped
+def test_joints_of_a_strange_character_are_those_of_the_fitted_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the network's hands are off the surface, and only there."""
+    body, trained = anny_body(), load_npt()
+    _, _, rest = acting(1)
+    strange = rest * [2.5, 1, 1]
+    where = body.joint_template.numpy().astype(np.float64)
+    turns = np.tile(Rotation.from_euler("x", 0.1).as_matrix(), (len(where), 1, 1))
+    asked = []
+
+    def found(*given: object) -> FoundBody:
+        asked.append(given)
+        fit = FittedTemplate(strange, turns, where, 0.0, 0.0)
+        return FoundBody(fit, FoundJoints((), np.empty((0, 3)), np.empty(0)))
+
+    def refused(*given: object) -> FoundBody:
+        raise MvaiError("no body")
+
+    monkeypatch.setattr("mvai.transfer.npt_identity.find_body", found)
+    near = identity_of(trained, body_character(rest), detector)
+    assert not asked
+    assert near.skin is None
+    far = identity_of(trained, body_character(strange), detector)
+    assert far.metres(far.joints.positions.numpy()) == pytest.approx(where, abs=1e-5)
+    assert far.joints.turns is not None
+    assert far.joints.turns.numpy() == pytest.approx(turns)
+    assert far.skin is not None
+    # The template lies on the character exactly, so its weights are the body's.
+    main = far.skin[0][np.arange(len(rest)), far.skin[1].argmax(1)]
+    own = body.weight_indices[np.arange(len(rest)), body.weights.argmax(1)]
+    assert (main == own).mean() > 0.9
+    monkeypatch.setattr("mvai.transfer.npt_identity.find_body", refused)
+    alone = identity_of(trained, body_character(strange), detector)
+    assert alone.skin is None
+    assert torch.equal(
+        alone.joints.positions, identity_of(trained, body_character(strange)).joints.positions
+    )
+
+
+def detector(picture: np.ndarray) -> None:
+    """Sees nobody."""
 
 
 @shipped

@@ -25,6 +25,8 @@ class IdentityJoints:
     positions: Float[Tensor, "*mesh joints 3"]
     lift: Float[Tensor, "*mesh 2"]
     """How far its left and right arm are raised from the body's rest pose (radians)."""
+    turns: Float[Tensor, "*mesh joints 3 3"] | None = None
+    """How each joint stands relative to the body's rest pose, where more is known than `lift`."""
 
 
 class JointFinder(nn.Module):
@@ -97,13 +99,14 @@ def joint_maps(
         R_local: rotations of the pose.
         identity: where the identity's joints are as it is given.
     """
-    J = len(parents)
-    vector = identity.lift.new_zeros(*identity.lift.shape[:-1], J, 3)
-    vector[..., arms[0], 2] = identity.lift[..., 0]
-    vector[..., arms[1], 2] = -identity.lift[..., 1]
-    R_given, _ = kinematics(
-        parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions)
-    )
+    R_given = identity.turns
+    if R_given is None:
+        vector = identity.lift.new_zeros(*identity.lift.shape[:-1], len(parents), 3)
+        vector[..., arms[0], 2] = identity.lift[..., 0]
+        vector[..., arms[1], 2] = -identity.lift[..., 1]
+        R_given, _ = kinematics(
+            parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions)
+        )
     p = identity.positions
     above = [max(q, 0) for q in parents]
     bone = p - p[..., above, :]

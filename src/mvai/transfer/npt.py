@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
-from mvai.transfer.npt_identity import NptIdentity, identity_of, without_far_bones
+from mvai.transfer.npt_identity import NptIdentity, identity_of, vertex_weights
 from mvai.transfer.npt_place import path_of
 from mvai.transfer.npt_source import read_source
 from mvai.types import Animation, Character, MeshSequence
@@ -51,13 +51,14 @@ class NptRegistration:
 def register(
     character: Character, detector: Any = None, config: NptTransfer | None = None
 ) -> NptRegistration:
-    """Find out what the network needs to know of a character; no pictures are looked at.
+    """Find out what the network needs to know of a character; pictures are looked at where it does
+    not find the hands.
 
     Raises:
         MvaiError: the character has no surface.
     """
     trained = load_npt()
-    return NptRegistration(trained, identity_of(trained, character))
+    return NptRegistration(trained, identity_of(trained, character, detector))
 
 
 def drive(
@@ -103,7 +104,7 @@ def posed_vertices(
         for v in range(0, verts, tile):
             some = x[v : v + tile]
             known = npt.known(some, identity.whole)
-            weights = without_far_bones(trained, identity, some, npt.weights(known))
+            weights = vertex_weights(trained, identity, slice(v, v + tile), known)
             for f in range(0, frames, 8):
                 with torch.autocast("cpu", torch.bfloat16):
                     raw = npt.decoder(codes[f : f + 8], known)

@@ -61,15 +61,16 @@ class NptDetailRegistration:
 def register(
     character: Character, detector: Any = None, config: NptDetailTransfer | None = None
 ) -> NptDetailRegistration:
-    """Find joints and skin weights with the network; no pictures are looked at.
+    """Find joints and skin weights with the network; where it does not find the hands, by looking
+    at pictures.
 
     Raises:
         MvaiError: the character has no surface.
     """
     config = config or NptDetailTransfer()
     trained, body = load_npt(), anny_body()
-    identity = identity_of(trained, character)
-    indices, weights = network_weights(trained, identity)
+    identity = identity_of(trained, character, detector)
+    indices, weights = identity.skin or network_weights(trained, identity)
     positions = identity.metres(identity.joints.positions.numpy().astype(np.float64))
     skin = Skin(
         joints=body.joints,

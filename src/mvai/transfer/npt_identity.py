@@ -6,19 +6,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.spatial import KDTree
 from torch import Tensor
 
+from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.surface import sample_surface
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import IdentityJoints
+from mvai.transfer.rig_body import find_body
+from mvai.transfer.rig_find_joints import ImageDetector
+from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Character, MvaiError
 
 SAMPLES = 2048
 """Points spread evenly over the identity's surface, from which it is known as a whole."""
 
 
+LOST = 0.045
+"""Joints this far from the surface, as a share of the height, are not where the network says. On
+people in its own rest pose it is 0.01 to 0.03, on mannequins and in T-pose 0.07 and more."""
 FAR_TIMES, FAR = 3.0, 0.05
 """A bone is far that is so many times as far as the nearest one and a share of the height more."""
 
@@ -37,14 +45,23 @@ class NptIdentity:
     whole: Float[Tensor, " features"] | None
     """The identity's code."""
     joints: IdentityJoints
+    skin: tuple[Int[np.ndarray, "verts influences"], Float[np.ndarray, "verts influences"]] | None
+    """Joints that move each vertex and their shares, where the network does not know."""
 
     def metres(self, x: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """Back to the character's own frame."""
         return x * self.height + self.centre
 
 
-def identity_of(trained: TrainedNpt, character: Character) -> NptIdentity:
+def identity_of(
+    trained: TrainedNpt, character: Character, detector: ImageDetector | None = None
+) -> NptIdentity:
     """What the network knows of a character.
+
+    It was trained on bodies and finds no hands on characters that are built or stand otherwise;
+    joints then lie far outside the surface, and fingers that turn about them are drawn out. With a
+    detector, the joints of such a character are those of the body fitted to it (rig_body.py), and
+    its skin weights too, if it can be found.
 
     Raises:
         MvaiError: it has no surface.
@@ -59,7 +76,38 @@ def identity_of(trained: TrainedNpt, character: Character) -> NptIdentity:
     with torch.no_grad():
         whole = trained.npt.identity_code(unit(samples))
         joints = trained.npt.joint_finder(unit(samples))
-    return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints)
+    skin = None
+    if detector is not None and _hands_lost(trained, joints, unit(mesh.vertices)):
+        body = anny_body()
+        try:
+            fit = find_body(body, character, detector).fit
+        except MvaiError:
+            fit = None
+        if fit is not None:
+            turns = torch.from_numpy(fit.R_world_joint.astype(np.float32))
+            joints = IdentityJoints(unit(fit.t_world_joint), joints.lift, turns)
+            skin = transfer_weights(body, fit.vertices, mesh)
+    return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints, skin)
+
+
+def _hands_lost(trained: TrainedNpt, joints: IdentityJoints, x: Float[Tensor, "verts 3"]) -> bool:
+    """Whether the last joints, which are those of fingers mostly, are far from any vertex."""
+    parents = trained.npt.settings.parents
+    last = [j for j in range(len(parents)) if j not in parents]
+    off = KDTree(x.numpy()).query(joints.positions[last].numpy())[0]
+    return float(np.median(off)) > LOST
+
+
+def vertex_weights(
+    trained: TrainedNpt, identity: NptIdentity, some: slice, known: Float[Tensor, "some known"]
+) -> Float[Tensor, "some joints"]:
+    """Skin weights of some vertices, of which `known` is what the network knows."""
+    if identity.skin is None:
+        x = identity.vertices[some]
+        return without_far_bones(trained, identity, x, trained.npt.weights(known))
+    indices, weights = (torch.from_numpy(a[some]) for a in identity.skin)
+    W = torch.zeros(len(indices), len(identity.joints.positions))
+    return W.scatter_add_(1, indices.long(), weights.float())
 
 
 def without_far_bones(
