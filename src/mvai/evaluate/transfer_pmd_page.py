@@ -27,8 +27,8 @@ ROWS: dict[str, tuple[Any, bool]] = {
     "npt-unknown": (NptTransfer(), False),
     "npt-detail": (NptDetailTransfer(), True),
     "npt-detail-alone": (NptDetailTransfer(refinements=0), True),
-    "npt-detail-pooled": (NptDetailTransfer(known_order=False, refinements=6), True),
-    "npt-detail-unknown": (NptDetailTransfer(refinements=6), False),
+    "npt-detail-pooled": (NptDetailTransfer(known_order=False), True),
+    "npt-detail-unknown": (NptDetailTransfer(), False),
 }
 """Name of a row, settings of its method, and whether the source's topology is told. "alone": no
 refinement; "order": the source read in the order of its vertices; "unknown": a source in no known

@@ -32,8 +32,8 @@ class NptTransfer:
     known_order: bool = False
     """Read a sequence in our body's topology by the order of its vertices, not by max pooling."""
     refinements: int = 6
-    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is; 0
-    leaves the network alone."""
+    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is, at
+    least six where the order of its vertices is not known; 0 leaves the network alone."""
     scale_root: bool = True
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True

@@ -37,8 +37,8 @@ class NptDetailTransfer:
     known_order: bool = True
     """Read a sequence in our body's topology by the order of its vertices, not by max pooling."""
     refinements: int = 2
-    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is; 0
-    leaves the network alone."""
+    """Gauss-Newton steps that lay a body over the pose mesh from where the network says it is, at
+    least six where the order of its vertices is not known; 0 leaves the network alone."""
     polish: bool = False
     """Undo what blending spoils near the joints; the vertices then move freely, and a .glb holds
     few frames."""

@@ -31,6 +31,8 @@ POINTS = 1024
 HIPS_SHARE = 0.95
 """Least weight of the root joint in the vertices that its frame is fitted to."""
 SHAPE_FRAMES = 12
+LEAST_STEPS = 6
+"""Refinements of points whose order is not known."""
 WORSE = 1.0
 """A frame that is missed by so many times the median is read again"""
 TURNED_RAD = ((0.0, 0.15, 0.0), (0.0, -0.15, 0.0), (-0.15, 0.0, 0.0))
@@ -67,7 +69,8 @@ def read_source(
         sequence: any moving mesh.
         known_order: where the sequence is in the body's topology, read the rotations off its
             vertices in their order instead of by max pooling.
-        refinements: Gauss-Newton steps that follow (`npt_refine.lay`).
+        refinements: Gauss-Newton steps that follow (`npt_refine.lay`), where there are any at least
+            six for points whose order is not known.
 
     Raises:
         MvaiError: positions are not numbers, or there is no surface.
@@ -131,7 +134,7 @@ def _refined(trained: TrainedNpt, body: LinearBody, readings: list[Reading], ste
         laid = lay(body, first.framed(first.R_root), first.R_local, steps, match)
         best = _Best(first.R_root, laid, np.zeros(len(first.points)))
     else:
-        best = _laid_from_several(trained, body, readings, steps)
+        best = _laid_from_several(trained, body, readings, max(steps, LEAST_STEPS))
     R_root = best.R @ best.laid.R_local[:, 0].numpy().astype(np.float64)
     root = np.einsum("fij,fj->fi", best.R, first.scale * best.laid.root.numpy())
     return replace(
