@@ -40,6 +40,7 @@ from mvai.evaluate.tables import Column, csv_text, markdown_table
 from mvai.evaluate.work import isolated, kept, work_folder
 from mvai.io.atomic import make_folder
 from mvai.io.video import open_video, write_video
+from mvai.progress import Silent
 from mvai.types import Animation, Camera, Character, Keypoints, MeshSequence, MvaiError, Part
 
 HIPS = (0, 1)
@@ -437,9 +438,14 @@ def test_a_clip_of_another_length_and_shape(tmp_path: Path):
     assert first == pytest.approx(again, abs=8) and last > first + 150
 
 
-def test_a_run_that_fails_says_why():
+def test_a_run_that_fails_says_why(tmp_path: Path):
     with pytest.raises(MvaiError, match="no such file"):
         end_to_end.timed_run(["imitate", "nowhere.mp4", "--identity", "x.obj", "-o", "y.glb"])
+    with pytest.raises(MvaiError, match="once at least"):
+        end_to_end.evaluate_end_to_end(
+            tmp_path / "a.mp4", tmp_path / "a.obj", tmp_path / "e.md", 0, tmp_path / "w", Silent()
+        )
+    assert not (tmp_path / "w").exists()
 
 
 def test_table1_gives_means_and_changes_against_the_unsmoothed() -> None:

@@ -96,6 +96,8 @@ def evaluate_end_to_end(
     Raises:
         MvaiError: an input cannot be used, a run fails, or the page cannot be written.
     """
+    if runs < 1:
+        raise MvaiError(f"--runs {runs}: there is nothing to measure; run it once at least.")
     vertices = sum(len(p.vertices) for p in read_character(identity).parts)
     work = work_folder(work)
     stem = f"{video.stem}_{file_sha256(video)[:8]}"
