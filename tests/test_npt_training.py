@@ -19,15 +19,9 @@ from mvai.nets.npt import NptSettings
 from mvai.nets.npt_files import load_npt, save_npt
 from mvai.train import npt
 from mvai.train.npt import NptTraining, Part, shipped_form, train_part
-from mvai.train.npt_data import (
-    Maker,
-    PoseBank,
-    finger_rotations,
-    ordered_vertices,
-    pose_bank,
-    unseen_shapes,
-)
+from mvai.train.npt_data import Maker, ordered_vertices
 from mvai.train.npt_devices import Several, Team, in_processes
+from mvai.train.npt_poses import PoseBank, finger_rotations, pose_bank, unseen_shapes
 from mvai.train.npt_run import assembled, published_form
 from mvai.types import MvaiError
 

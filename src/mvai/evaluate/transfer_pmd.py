@@ -28,7 +28,7 @@ from mvai.body.skinning import posed_vertices
 from mvai.nets.npt_fast import FastNpt
 from mvai.nets.npt_files import TrainedNpt
 from mvai.progress import Silent, Stopwatch
-from mvai.train.npt_data import (
+from mvai.train.npt_poses import (
     FRAMES_PER_CLIP,
     balanced,
     pose_bank,

@@ -33,8 +33,9 @@ from mvai.nets.npt import Npt, NptSettings
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_parts import OrderedEncoder, RoundsEncoder
 from mvai.nets.npt_skeleton import kinematics, rotations_from
-from mvai.train.npt_data import Identities, Maker, PoseBank, Poses
+from mvai.train.npt_data import Identities, Maker, Poses
 from mvai.train.npt_devices import Alone, Team
+from mvai.train.npt_poses import PoseBank
 
 Part = Literal["whole", "pose", "ordered", "identity"]
 

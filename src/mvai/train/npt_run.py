@@ -17,8 +17,9 @@ from mvai.body.model import LinearBody
 from mvai.nets.npt import NptSettings
 from mvai.nets.npt_files import TrainedNpt, load_npt, save_npt
 from mvai.train.npt import NptTraining, Trained, shipped_form, train_part
-from mvai.train.npt_data import PoseBank, ordered_vertices, pose_bank
+from mvai.train.npt_data import ordered_vertices
 from mvai.train.npt_devices import Team, in_processes
+from mvai.train.npt_poses import PoseBank, pose_bank
 from mvai.types import MvaiError
 
 Setting = Literal["shipped", "published"]
