@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -444,3 +447,19 @@ def test_methods_load() -> None:
     assert method("mediapipe").__name__ == "MediapipeHolistic"
     with pytest.raises(MvaiError, match="no such detector"):
         method("mediapip")
+
+
+def test_mediapipe_comes_without_drawing_and_leaves_no_stand_ins():
+    script = textwrap.dedent(
+        """
+        import sys
+        from mvai.detect.mediapipe_import import solution
+        assert solution("pose", "Pose").__name__ == "Pose"
+        assert not {"matplotlib", "matplotlib.pyplot", "sounddevice"} & set(sys.modules)
+        from matplotlib import pyplot
+        print(pyplot.figure.__module__)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "matplotlib.pyplot"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,17 @@ def names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
+def assert_all_ran() -> None:
+    """Every stage once; the character is looked at while the detection runs."""
+    assert sorted(CALLS[:2]) == ["detect", "register"]
+    assert CALLS[2:] == ["reconstruct", "transfer"]
+
+
 def test_three_lines_of_python(inputs, tmp_path: Path):
     animation = mvai.imitate(*inputs)
     animation.save(tmp_path / "hero_acting.glb")
     assert (tmp_path / "hero_acting.glb").stat().st_size > 1000
-    assert CALLS == ["register", "detect", "reconstruct", "transfer"]
+    assert_all_ran()
     assert animation.keypoints.frames == animation.sequence.frames == animation.animation.frames
     assert animation.sequence_raw is not animation.sequence
     assert {"read inputs", "detect", "reconstruct", "smooth", "transfer"} <= set(animation.seconds)
@@ -102,7 +110,7 @@ def test_other_settings_are_not_taken_from_an_earlier_run(inputs, tmp_path: Path
     assert CALLS == ["register", "reconstruct", "transfer"]
     interrupted(inputs, out)
     mvai.imitate(*inputs, outputs=[out], person=1)
-    assert CALLS == ["register", "detect", "reconstruct", "transfer"]
+    assert_all_ran()
 
 
 def test_another_video_of_the_same_name_is_not_mistaken(inputs, tmp_path: Path):
@@ -110,7 +118,7 @@ def test_another_video_of_the_same_name_is_not_mistaken(inputs, tmp_path: Path):
     interrupted(inputs, out)
     fake_stages.clip(inputs[0], frames=9)
     assert mvai.imitate(*inputs, outputs=[out]).sequence.frames == 9
-    assert CALLS == ["register", "detect", "reconstruct", "transfer"]
+    assert_all_ran()
 
 
 def test_smoothing_and_transfer_change_without_detection(inputs, tmp_path: Path):
@@ -124,19 +132,47 @@ def test_a_damaged_or_unwanted_kept_file_is_not_used(inputs, tmp_path: Path):
     out = tmp_path / "out.glb"
     kept_path([out]).write_text("rubbish")
     mvai.imitate(*inputs, outputs=[out])
-    assert CALLS == ["register", "detect", "reconstruct", "transfer"]
+    assert_all_ran()
     interrupted(inputs, out)
     mvai.imitate(*inputs, outputs=[out], resume=False)
-    assert CALLS == ["register", "detect", "reconstruct", "transfer"]
+    assert_all_ran()
     assert names(tmp_path) == {"clip.mp4", "hero.ply", "out.glb"}
 
 
-def test_a_bad_character_costs_no_detection(inputs, tmp_path: Path):
+def test_a_bad_character_stops_the_detection(inputs, tmp_path: Path, monkeypatch):
     fails("register")
-    with pytest.raises(MvaiError):
+    frames = []
+
+    def endless(self, video, progress=None):
+        for frame in range(10_000):
+            frames.append(frame)
+            progress(frame, None)
+            time.sleep(0.01)
+        raise AssertionError("It was not stopped.")
+
+    monkeypatch.setattr(fake_stages.FakeDetector, "detect", endless)
+    with pytest.raises(MvaiError, match="register"):
         mvai.imitate(*inputs, outputs=[tmp_path / "out.glb"])
-    assert CALLS == ["register"]
+    assert CALLS == ["register"] and len(frames) < 1000
     assert names(tmp_path) == {"clip.mp4", "hero.ply"}
+    assert not [t for t in threading.enumerate() if t.name.startswith("detect")]
+
+
+def test_the_detection_goes_on_while_the_character_is_looked_at(inputs, monkeypatch):
+    met = threading.Barrier(2, timeout=20)
+    register, detect = fake_stages.register, fake_stages.FakeDetector.detect
+
+    def meets(function):
+        def wrapped(*args, **kwargs):
+            met.wait()
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    monkeypatch.setattr(fake_stages, "register", meets(register))
+    monkeypatch.setattr(fake_stages.FakeDetector, "detect", meets(detect))
+    mvai.imitate(*inputs)
+    assert_all_ran()
 
 
 def test_an_archive_goes_on_with_another_character(inputs, tmp_path: Path):

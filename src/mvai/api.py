@@ -112,13 +112,18 @@ def imitate(
     check_outputs(outputs)
     watch = Stopwatch(report or Silent())
     methods = _methods(person, detect, reconstruct, smooth, transfer)
-    # What fails fast comes first: a character that cannot be used should not cost a detection.
+    # A character that cannot be used stops the detection that goes on beside it.
     with watch.stage("read inputs"):
         source = open_video(video)
         character = read_character(identity, up, facing, unit)
-    registration = pipeline.register(character, methods.transfer, watch)
     keep = kept_path(outputs)
-    done = pipeline.reconstruct_video(source, methods, watch, keep, resume)
+    registration: Any = None
+
+    def register() -> None:
+        nonlocal registration
+        registration = pipeline.register(character, methods.transfer, watch)
+
+    done = pipeline.reconstruct_video(source, methods, watch, keep, resume, register)
     done = pipeline.transfer_archive(done, registration, methods.transfer, watch)
     return _written(done, outputs, keep, watch)
 

@@ -22,6 +22,7 @@ import mvai.reconstruct
 import mvai.smooth
 import mvai.transfer
 from mvai.detect import Detector
+from mvai.detect.ahead import detecting
 from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
 from mvai.io.fingerprint import character_sha256, file_sha256, plain_settings, software, stage_key
 from mvai.io.plugins import with_installed
@@ -144,6 +145,7 @@ def reconstruct_video(
     watch: Stopwatch,
     keep: Path | None = None,
     resume: bool = True,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Archive:
     """Detect, reconstruct and smooth.
 
@@ -153,6 +155,8 @@ def reconstruct_video(
         watch: hears of the stages.
         keep: archive to file finished stages in, and to take them from.
         resume: take finished stages from `keep`.
+        meanwhile: something else to be done while the detection runs; if it fails, the detection
+            is stopped.
 
     Raises:
         MvaiError: a stage cannot do its work; what was finished stays in `keep`.
@@ -165,11 +169,12 @@ def reconstruct_video(
 
     record = _stored("detect", methods.detect, sha256)
     if kept.keypoints is not None and _same(kept, "detect", record):
+        if meanwhile is not None:
+            meanwhile()
         keypoints, record = kept.keypoints, kept.stages["detect"]
         watch.note("Key-points are taken from an earlier run.")
     else:
-        with watch.stage("detect") as progress:
-            keypoints = methods.detect.detect(video, progress)
+        keypoints = _detected(video, methods.detect, watch, meanwhile)
         record = replace(record, seconds=watch.seconds["detect"])
     done = replace(done, keypoints=keypoints, stages={"detect": record})
     if keep is not None:
@@ -194,6 +199,19 @@ def reconstruct_video(
             write_archive(keep, done)
     done = replace(done, raw=raw, stages={**done.stages, "reconstruct": record})
     return smooth_archive(done, methods.smooth, watch)
+
+
+def _detected(
+    video: Video, detector: Detector, watch: Stopwatch, meanwhile: Callable[[], None] | None
+) -> Keypoints:
+    if meanwhile is None:
+        with watch.stage("detect") as progress:
+            return detector.detect(video, progress)
+    with detecting(detector, video) as detect:
+        meanwhile()
+        # What is left of it is the stage's time, so that the stages sum to the whole.
+        with watch.stage("detect") as progress:
+            return detect(progress)
 
 
 def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> Archive:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mvai.detect.mediapipe_holistic import NAMES, points_from
+from mvai.detect.mediapipe_import import solution
 from mvai.detect.quiet import quiet_graph
 from mvai.types import Keypoints
 
@@ -28,9 +29,7 @@ def image_detector() -> Iterator[Callable[[UInt8[np.ndarray, "h w 3"]], Keypoint
     """
 
     def make() -> Any:
-        from mediapipe.python.solutions.holistic import Holistic
-
-        return Holistic(
+        return solution("holistic", "Holistic")(
             model_complexity=1,
             smooth_landmarks=False,
             min_detection_confidence=0.3,

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 
 from mvai.detect.gaps import check_enough, fill_gaps
 from mvai.detect.left_right import undo_left_right_swaps
+from mvai.detect.mediapipe_import import solution
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, chosen, link, overlap
@@ -81,7 +82,12 @@ class MediapipeHolistic:
         progress = progress or (lambda done, total: None)
         progress(0, video.frames)
         small = video.fitted(LONGEST_PX)
-        with static_pose() as find:
+        with static_pose() as look:
+
+            def find(image: Frame) -> Float[np.ndarray, "33 3"] | None:
+                progress(0, video.frames)
+                return look(image)
+
             people = find_people(small, find)
         target: Track = ()
         if people or self.person:
@@ -184,10 +190,10 @@ def holistic() -> Iterator[Callable[[Frame], Float[np.ndarray, "126 6"]]]:
     """A tracker to be fed consecutive frames; returns points with x, y in units of the image."""
 
     def make() -> Any:
-        from mediapipe.python.solutions.holistic import Holistic
-
         # The reconstruction smooths; a filter here would only add delay.
-        return Holistic(model_complexity=1, smooth_landmarks=False, min_detection_confidence=0.3)
+        return solution("holistic", "Holistic")(
+            model_complexity=1, smooth_landmarks=False, min_detection_confidence=0.3
+        )
 
     with quiet_graph(make) as process:
         yield lambda image: points_from(process(image), image.shape[1], image.shape[0])

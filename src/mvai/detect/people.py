@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mvai.detect.mediapipe_import import solution
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, box_at, importance, link, overlap
 from mvai.io.video import Frame, Video
@@ -161,10 +162,10 @@ def static_pose() -> Iterator[Finder]:
     """A finder for `find_people`: MediaPipe's pose on single images."""
 
     def make() -> Any:
-        from mediapipe.python.solutions.pose import Pose
-
         # Low, since what is found by mistake forms short and small tracks and is dropped.
-        return Pose(static_image_mode=True, model_complexity=1, min_detection_confidence=0.3)
+        return solution("pose", "Pose")(
+            static_image_mode=True, model_complexity=1, min_detection_confidence=0.3
+        )
 
     with quiet_graph(make) as process:
 

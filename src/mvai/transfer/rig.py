@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
@@ -55,6 +56,8 @@ from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75
+ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
+"""The matrices are so small that threads gain nothing, and detection wants the other cores."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Registration:
     """Points of its surface that every body has; None where the surface was not looked at."""
 
 
+@ONE_THREAD
 def register(
     character: Character, detector: ImageDetector, config: RigTransfer | None = None
 ) -> Registration:
@@ -170,6 +174,7 @@ def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:
     return rotations_on(skeleton, motion.R_world_joint)
 
 
+@ONE_THREAD
 def drive(
     registration: Registration,
     sequence: MeshSequence,

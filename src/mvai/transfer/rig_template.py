@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
-from mvai.geometry.rigid import skew
 
 LIMBS = (
     ("Hips",),
@@ -151,11 +150,11 @@ class ScaledTemplate:
         R, t, sR = self.joint_transforms(pose)
         joints, w = self.rest_joints(pose), points.weights
         rest = points.rest + np.tensordot(pose.shape, points.directions, 1)
-        x = (rest @ sR.transpose(0, 2, 1)).transpose(1, 0, 2) + (
-            t - np.einsum("jab,jb->ja", sR, joints)
-        )
-        wx = w[..., None] * x
-        position = wx.sum(1)
+        # Coordinates first, then points and joints: sums over joints are products of matrices.
+        offset = t - np.einsum("jab,jb->ja", sR, joints)
+        at = t.T[:, None]
+        wx = w * (rest @ sR.transpose(1, 2, 0) + offset.T[:, None])
+        position = wx.sum(-1).T
         hanging = w @ self.below.T
 
         J = np.empty((len(w), 3, self.size))
@@ -170,19 +169,25 @@ class ScaledTemplate:
             w @ dt.transpose(1, 0, 2).reshape(len(joints), -1)
         ).reshape(len(w), len(dt), 3).transpose(0, 2, 1)
 
-        arm = (self.below @ wx) - hanging[..., None] * t
-        J[..., self.columns["rotations"]] = -skew(arm).transpose(0, 2, 1, 3).reshape(len(w), 3, -1)
+        arm = wx @ self.below.T - hanging * at
+        # The columns of -skew(arm), written in place.
+        turning = J[..., self.columns["rotations"]].reshape(len(w), 3, -1, 3)
+        for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            turning[:, a, :, a] = 0
+            turning[:, a, :, b] = arm[c]
+            turning[:, a, :, c] = -arm[b]
 
-        by_scale = wx - w[..., None] * t
+        to_child = np.zeros((3, len(joints), len(joints)))
         for c, p in enumerate(self.parents):
             if p >= 0:
-                by_scale[:, p] += hanging[:, c, None] * (t[c] - t[p])
-        J[..., self.columns["log_limb"]] = by_scale.transpose(0, 2, 1) @ self.limb_sum
-        axis = np.einsum("jab,jb->ja", R, self.axis)
-        across = by_scale - (by_scale * axis).sum(-1, keepdims=True) * axis
-        across[:, ~self.axis.any(1)] = 0
-        J[..., self.columns["log_across"]] = across.transpose(0, 2, 1) @ self.limb_sum
-        J[..., self.columns["log_scale"]] = by_scale.sum(1)[..., None]
+                to_child[:, c, p] = t[c] - t[p]
+        by_scale = wx - w * at + hanging @ to_child
+        J[..., self.columns["log_limb"]] = (by_scale @ self.limb_sum).transpose(1, 0, 2)
+        axis = np.einsum("jab,jb->ja", R, self.axis).T[:, None]
+        across = by_scale - (by_scale * axis).sum(0) * axis
+        has_axis = self.axis.any(1)[:, None] * self.limb_sum
+        J[..., self.columns["log_across"]] = (across @ has_axis).transpose(1, 0, 2)
+        J[..., self.columns["log_scale"]] = by_scale.sum(-1).T[..., None]
         J[..., self.columns["translation"]] = np.eye(3)
         return position, J
 
