@@ -29,6 +29,7 @@ from mvai.transfer.rig_floor import (
     sole_points,
     stand_on_floor,
 )
+from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_path import on_its_path
 from mvai.transfer.rig_points import (
@@ -39,6 +40,7 @@ from mvai.transfer.rig_points import (
     source_points,
 )
 from mvai.transfer.rig_polish import polished
+from mvai.transfer.rig_register import FittedTemplate
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
     body_legs,
@@ -53,7 +55,7 @@ from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_touches import hanging_arms, touches
 from mvai.transfer.rig_twist import twisted, with_twist_bones
 from mvai.transfer.rig_weights import transfer_weights
-from mvai.types import Animation, Character, MeshSequence, Skin
+from mvai.types import Animation, Character, Mesh, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
@@ -132,7 +134,28 @@ def register(
         points = bound_points(body, surface, character.mesh, skeleton.skin)
         return Registration(character, skeleton, error, float("nan"), points=points)
     found = find_body(body, character, detector, config.joints)
-    fit, mesh = found.fit, character.mesh
+    fit = found.fit
+    skeleton, points = kept_skeleton(
+        character.mesh,
+        fit,
+        f"twist {config.twist_bones}",
+        lambda: _made(body, character.mesh, fit, config),
+    )
+    return Registration(
+        character,
+        skeleton,
+        fit.keypoint_error_m,
+        fit.surface_error_m,
+        fit.coverage,
+        dict(zip(found.joints.names, found.joints.confidence.tolist(), strict=True)),
+        points,
+    )
+
+
+def _made(
+    body: LinearBody, mesh: Mesh, fit: FittedTemplate, config: RigTransfer
+) -> tuple[DrivenSkeleton, BodyPoints | None]:
+    """Skeleton, skin weights and points of the body for a mesh that the template lies on."""
     indices, weights = transfer_weights(body, fit.vertices, mesh)
     skin = Skin(
         joints=body.joints,
@@ -152,15 +175,7 @@ def register(
     if config.twist_bones:
         skeleton = with_twist_bones(skeleton, body, mesh)
     skeleton = elastic_weights(skeleton, body, mesh)
-    return Registration(
-        character,
-        skeleton,
-        fit.keypoint_error_m,
-        fit.surface_error_m,
-        fit.coverage,
-        dict(zip(found.joints.names, found.joints.confidence.tolist(), strict=True)),
-        bound_points(body, fit.vertices, mesh, skeleton.skin),
-    )
+    return skeleton, bound_points(body, fit.vertices, mesh, skeleton.skin)
 
 
 def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Keeps the bodies that were found in characters, so that the second clip finds nothing anew.
+"""Keeps what was found in characters, so that the second clip finds nothing anew.
 
-Looking at a character and fitting the template takes seconds and depends on nothing but its mesh
-and this code. What was found lies in the user's cache folder under a hash of both; the variable
-MVAI_CACHE names another folder, or is "off".
+Looking at a character, fitting the template and making weights takes seconds and depends on
+nothing but its mesh, some settings and this code. The results lie in the user's cache folder under
+a hash of these; the variable MVAI_CACHE names another folder, or is "off".
 """
 
 from __future__ import annotations
@@ -45,19 +45,21 @@ def cache_folder() -> Path | None:
 
 def cache_key(mesh: Mesh, detector: Callable[..., Any]) -> str:
     """Hash of a character's mesh, of the detector's name and of the code that finds bodies."""
-    digest = hashlib.sha256(_code().encode())
+    digest = hashlib.sha256(code_sha256().encode())
     digest.update(f"{detector.__module__}.{getattr(detector, '__qualname__', '')}".encode())
     add_arrays(digest, mesh.vertices, mesh.faces)
     return digest.hexdigest()
 
 
 @cache
-def _code() -> str:
-    """Hash of this version, its weights (the body among them) and the files beside this one, so
-    that a checkout that changes does not take what another state of it has found."""
+def code_sha256() -> str:
+    """Hash of this version, its weights (the body among them) and of the files that work on
+    characters, so that a checkout that changes does not take what another state of it has found."""
+    here = Path(__file__).parent
     digest = hashlib.sha256(software().encode())
-    for file in sorted(Path(__file__).parent.glob("rig_*.py")):
-        digest.update(file.read_bytes())
+    for files in (here.glob("rig*.py"), here.with_name("geometry").glob("*.py")):
+        for file in sorted(files):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
