@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,19 @@ def test_doctor_names_what_is_broken(monkeypatch: pytest.MonkeyPatch, capsys):
 def test_training_without_data_is_refused(capsys, tmp_path: Path):
     assert main(["train", "pose-prior", "-o", str(tmp_path / "w.safetensors")]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_lines_are_heard_while_detection_silences_stderr():
+    script = textwrap.dedent(
+        """
+        import os
+        from mvai.cli.bars import Lines
+        from mvai.detect.quiet import quiet_stderr
+        lines = Lines()
+        with quiet_stderr():
+            lines.note("a word")
+            os.write(2, b"noise")
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "a word\n"

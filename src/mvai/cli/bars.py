@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from mvai.progress import Progress, Report
 
@@ -19,8 +20,21 @@ def terminal_report() -> Report:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
+def _own_stderr() -> TextIO:
+    """Stderr by a descriptor of its own: detection silences file descriptor 2 for moments, also
+    while other stages run. Where stderr goes elsewhere, that place."""
+    try:
+        silenced = sys.stderr.fileno() == 2
+    except OSError:
+        silenced = False
+    return os.fdopen(os.dup(2), "w", buffering=1) if silenced else sys.stderr
+
+
 class Lines:
     """One line when a stage is done."""
+
+    def __init__(self) -> None:
+        self._file = _own_stderr()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
@@ -35,7 +49,7 @@ class Lines:
         self.note(f"{name}: {seconds:.1f} s{_rate(most, seconds)}")
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self._file, flush=True)
 
 
 def _rate(done: int, seconds: float) -> str:
@@ -48,8 +62,7 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
 
-        # Detection silences file descriptor 2 for moments; the bars keep a descriptor of their own.
-        self._console = Console(file=os.fdopen(os.dup(2), "w", buffering=1), force_terminal=True)
+        self._console = Console(file=_own_stderr(), force_terminal=True)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
