@@ -232,3 +232,8 @@ def test_a_skirt_passes_smoothly_from_thigh_to_thigh():
     assert np.abs(np.diff(np.r_[side, side[0]])).max() < 0.6  # torn weights jump by 2
     top = 40 * int((heights > hip[1]).sum())
     assert hem[:, JOINT["Hips"]].max() < 0.3 < 0.6 < done[top : top + 40, JOINT["Hips"]].min()
+    # What hangs far away follows raised thighs in front of them and stays behind them.
+    far = np.where(distance > 0, 0.4, 0.0)
+    wide = hanging_cloth(BODY, surface, both, all_faces, piece, far, W)[len(surface) :][-40:]
+    stays = wide[:, JOINT["Hips"]]
+    assert stays[np.cos(angle) > 0.9].max() < 0.3 < 0.7 < stays[np.cos(angle) < -0.9].min()

@@ -23,7 +23,7 @@ BIN = 0.01
 SKIN_NEAR, CLOTH_FAR = 0.003, 0.014
 """A surface this near to the template's is the leg itself, and one this far is cloth."""
 LOOSE = 0.06
-"""Cloth that hangs further away than this does not feel the thighs (a cape)."""
+"""Cloth that hangs further behind them than this does not feel the thighs (a cape)."""
 ROUNDS = 12
 
 
@@ -61,7 +61,9 @@ def hanging_cloth(
     half = abs(at["LeftUpLeg"][0] - at["RightUpLeg"][0]) / 2
     left = _smoothstep((vertices[:, 0] - hips[0] + half) / (2 * half))
     thigh = _smoothstep((hips[1] - low) / (0.6 * (hips[1] - knees[1])))
-    thigh *= 1 - _smoothstep((distance / height - LOOSE) / LOOSE)
+    # A raised thigh lifts what hangs in front of it, however far away; a cape hangs behind.
+    behind = _smoothstep(0.5 + (hips[2] - vertices[:, 2]) / (2 * half))
+    thigh *= 1 - behind * _smoothstep((distance / height - LOOSE) / LOOSE)
     shin = 0.6 * thigh * _smoothstep((knees[1] - low) / (knees[1] - ankles[1]))
     hung = np.zeros_like(W)
     hung[:, body.joint("Hips")] = 1 - thigh
