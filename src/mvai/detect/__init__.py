@@ -25,6 +25,9 @@ class Detector(Protocol):
 
         Frames without the person have `present` False and are filled between sightings.
 
+        With a character to look at, this runs in a thread beside that; what `progress` then raises
+        stops it and must pass.
+
         Raises:
             MvaiError: no person, or too little of one to work with.
         """
