@@ -19,6 +19,7 @@ from mvai.geometry.surface import components
 from mvai.io.archive import Archive, read_archive
 from mvai.progress import Silent, Stopwatch
 from mvai.transfer.rig import RigTransfer, drive
+from mvai.transfer.rig_body import facing_outward
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
 from mvai.transfer.rig_floor import lowest_points
@@ -237,3 +238,15 @@ def test_a_skirt_passes_smoothly_from_thigh_to_thigh():
     wide = hanging_cloth(BODY, surface, both, all_faces, piece, far, W)[len(surface) :][-40:]
     stays = wide[:, JOINT["Hips"]]
     assert stays[np.cos(angle) > 0.9].max() < 0.3 < 0.7 < stays[np.cos(angle) < -0.9].min()
+
+
+def test_faces_that_look_inwards_are_turned():
+    """Only when the whole is inside out; vertices stay as they are."""
+    whole = character(BODY.template.numpy().astype(np.float64), BODY.faces)
+    assert facing_outward(whole) is whole
+    inside_out = replace(
+        whole, parts=tuple(replace(p, faces=p.faces[:, ::-1]) for p in whole.parts)
+    )
+    turned = facing_outward(inside_out)
+    np.testing.assert_array_equal(turned.mesh.faces, whole.mesh.faces)
+    np.testing.assert_array_equal(turned.mesh.vertices, whole.mesh.vertices)

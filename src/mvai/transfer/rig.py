@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
-from mvai.transfer.rig_body import find_body
+from mvai.transfer.rig_body import facing_outward, find_body
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
@@ -133,13 +133,11 @@ def register(
         skeleton, error, surface = own
         points = bound_points(body, surface, character.mesh, skeleton.skin)
         return Registration(character, skeleton, error, float("nan"), points=points)
-    found = find_body(body, character, detector, config.joints)
+    outward = facing_outward(character)
+    found, mesh = find_body(body, outward, detector, config.joints), outward.mesh
     fit = found.fit
     skeleton, points = kept_skeleton(
-        character.mesh,
-        fit,
-        f"twist {config.twist_bones}",
-        lambda: _made(body, character.mesh, fit, config),
+        mesh, fit, f"twist {config.twist_bones}", lambda: _made(body, mesh, fit, config)
     )
     return Registration(
         character,

@@ -76,6 +76,18 @@ def find_body(
     return found
 
 
+def facing_outward(character: Character) -> Character:
+    """The character with all its faces turned around if they look inwards, as in files that were
+    mirrored: the fit tells front from back by their normals."""
+    mesh = character.mesh
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] - mesh.vertices.mean(0) for k in range(3))
+    # The signed volume, by the divergence theorem; holes are closed by cones.
+    if (np.cross(a, b) * c).sum() >= 0:
+        return character
+    parts = (replace(part, faces=part.faces[:, ::-1]) for part in character.parts)
+    return replace(character, parts=tuple(parts))
+
+
 def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:
     """Least distance between the two hands (metres)."""
     bone = body.weight_indices[np.arange(len(fitted)), body.weights.argmax(1)]
