@@ -179,7 +179,7 @@ def _searched(
                 continue
             k = mine[wanted[f, mine]]
             tree = KDTree(x[f, there], **QUICKLY)
-            d, i = tree.query(x[f, movers[k]], distance_upper_bound=reach_m)
+            d, i = map(np.asarray, tree.query(x[f, movers[k]], distance_upper_bound=reach_m))
             found = np.isfinite(d)
             yield f, k[found], there[i[found]], d[found]
 
