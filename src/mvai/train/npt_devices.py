@@ -107,6 +107,9 @@ def _one(fabric: Fabric, work: Callable[[Team], None], threads: int) -> None:
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, threads // fabric.world_size))
     work(Several(fabric))
+    # Threads of the process group that are left to the end of the interpreter abort it at times.
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def _in_team(function: Callable[..., Any], args: tuple[Any, ...], team: Team) -> None:
