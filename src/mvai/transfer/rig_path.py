@@ -42,7 +42,7 @@ def standing(
     fps: float,
     size: float,
 ) -> Float[np.ndarray, "frames points"]:
-    """How surely points of the soles stand (0 to 1), by their height alone.
+    """How surely points of the soles stand (0 to 1), by their height and by how fast it changes.
 
     Args:
         feet: heels and toes (metres, world).
