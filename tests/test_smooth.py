@@ -171,6 +171,13 @@ def test_gaussian_is_as_wide_as_it_says():
     assert np.sqrt((out * t**2).sum() / out.sum()) == pytest.approx(0.1, rel=0.01)
 
 
+def test_gaussian_wider_than_the_clip_needs_no_more_memory():
+    path = np.random.default_rng(0).normal(size=(20, 3, 3))
+    widest = Gaussian(sigma_s=20 / 100.0).smooth(sequence(path, 100.0))
+    beyond = Gaussian(sigma_s=1e9).smooth(sequence(path, 100.0))
+    np.testing.assert_array_equal(beyond.vertices, widest.vertices)
+
+
 def test_unknown_method_is_named():
     with pytest.raises(MvaiError, match=r"wobble.*none, gaussian, savgol, one-euro"):
         method("wobble")

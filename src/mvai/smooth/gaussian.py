@@ -29,7 +29,8 @@ class Gaussian:
         """See `mvai.smooth.Smoother`."""
         from scipy.ndimage import gaussian_filter1d
 
-        sigma = self.sigma_s * sequence.fps
+        # Wider than the clip there is nothing more to average, only more memory to take.
+        sigma = min(self.sigma_s * sequence.fps, float(sequence.frames))
         reach = int(REACH * sigma + 0.5)
         if reach == 0 or sequence.frames < 2:
             return sequence
