@@ -18,11 +18,11 @@ from mvai.cli import main
 from mvai.geometry.surface import components
 from mvai.io.archive import Archive, read_archive
 from mvai.progress import Silent, Stopwatch
+from mvai.transfer.floor import lowest_points
 from mvai.transfer.rig import RigTransfer, drive
 from mvai.transfer.rig_body import facing_outward
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
-from mvai.transfer.rig_floor import lowest_points
 from mvai.transfer.rig_geometry import joints_by_shape
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones

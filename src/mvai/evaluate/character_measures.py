@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from mvai.body.model import LinearBody
 from mvai.body.skinning import skinned, skinning_operator
 from mvai.evaluate.metrics import edge_stretch, edges_of, foot_slide, sole_vertices
+from mvai.transfer.floor import floor_height
 from mvai.transfer.rig_feet import contacts
-from mvai.transfer.rig_floor import floor_height
 from mvai.transfer.rig_source import FEET
 from mvai.types import Animation, MeshSequence
 

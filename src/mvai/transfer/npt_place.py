@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mvai.body.model import LinearBody
+from mvai.transfer.floor import camera_for, stand_on_floor
 from mvai.transfer.npt_identity import NptIdentity, leg_length
 from mvai.transfer.npt_source import SourcePoses
-from mvai.transfer.rig_floor import camera_for, stand_on_floor
 from mvai.types import Camera
 
 

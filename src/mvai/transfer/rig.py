@@ -17,18 +17,18 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
-from mvai.transfer.rig_body import facing_outward, find_body
-from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
-from mvai.transfer.rig_elastic import elastic_weights
-from mvai.transfer.rig_feet import contacts, lock_feet
-from mvai.transfer.rig_find_joints import ImageDetector
-from mvai.transfer.rig_floor import (
+from mvai.transfer.floor import (
     camera_for,
     floor_height,
     lowest_points,
     sole_points,
     stand_on_floor,
 )
+from mvai.transfer.rig_body import facing_outward, find_body
+from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
+from mvai.transfer.rig_elastic import elastic_weights
+from mvai.transfer.rig_feet import contacts, lock_feet
+from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_path import on_its_path

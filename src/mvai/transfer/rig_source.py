@@ -1,9 +1,8 @@
 """Reads the movement of a source off its moving surface: of our body, or of any mesh.
 
 A mesh in no known topology is read through the registration of its rest pose, made by the same
-`register` as that of the character to be driven: bones and weights are then known, and linear
-blend skinning is linear in the bones' affine transforms, so all frames are one least-squares
-problem with one small matrix.
+`register` as that of the character to be driven: bones and weights are then known, and the bones'
+transforms follow from all vertices (body/bone_transforms.py).
 """
 
 from __future__ import annotations
@@ -13,24 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from mvai.body.bone_transforms import bone_transforms
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
-from mvai.transfer.rig_floor import sole_groups
+from mvai.transfer.floor import sole_groups
 from mvai.transfer.rig_retarget import DrivenSkeleton, body_legs, leg_length
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Character, MeshSequence, MvaiError, Skin
 from mvai.types.names import FINGERS
 
 FEET = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
-HOLD_TOGETHER = 1.0
-"""How strongly neighbouring bones agree on the joint between them, as a share of the weight that
-an average bone's vertices have."""
-TURN_TOGETHER = 3e-4
-"""Likewise on their turns."""
-TURN_TRUNK_TOGETHER = 0.1
-"""Bones of the trunk, whose vertices hang from several of them: it bends as a whole."""
-TURN_FINGERS_TOGETHER = 1e-5
-TRUNK = ("Spine", "Neck", "Shoulder")
 
 
 @dataclass(frozen=True)
@@ -138,44 +129,6 @@ def _finger_beside(body: LinearBody, joint: int, known: np.ndarray) -> int | Non
     return None
 
 
-def bone_transforms(
-    skin: Skin, rest: Float[np.ndarray, "verts 3"], V: Float[np.ndarray, "frames verts 3"]
-) -> Float[np.ndarray, "frames joints 3 4"]:
-    """Affine transforms of all bones, from the world at rest to the world of each frame.
-
-    Least squares over the vertices. A bone and its parent agree a little at points around their
-    joint, so that bones with few vertices of their own follow their parents.
-    """
-    J = len(skin.joints)
-    size = float(np.ptp(rest[:, 1]))
-    at = skin.T_world_joint[:, :3, 3]
-    middle = rest.mean(0)
-    n = len(rest)
-    dense = np.zeros((n, J), np.float32)
-    np.add.at(dense, (np.arange(n)[:, None], skin.weight_indices), skin.weights)
-    # Lengths in tenths of the height, so that all four columns are alike in size.
-    homogeneous = np.concatenate([(rest - middle) / (0.1 * size), np.ones((n, 1))], 1)
-    A = (dense[:, :, None] * homogeneous[:, None]).reshape(n, 4 * J).astype(np.float32)
-    N = (A.T @ A).astype(np.float64)
-    unit = n / J
-    turn = np.array([_turn_together(name) for name in skin.joints])
-    for j, p in enumerate(skin.parents):
-        if p < 0:
-            continue
-        q = np.concatenate([(at[j] - middle) / (0.1 * size), [1.0]])
-        P = HOLD_TOGETHER * unit * np.outer(q, q)
-        P[:3, :3] += turn[j] * unit * np.eye(3)
-        for a, b, sign in ((j, j, 1), (p, p, 1), (j, p, -1), (p, j, -1)):
-            N[4 * a : 4 * a + 4, 4 * b : 4 * b + 4] += sign * P
-    N += 1e-9 * unit * np.eye(4 * J)
-    stacked = (V - middle.astype(np.float32)).transpose(1, 0, 2).reshape(n, -1)
-    X = np.linalg.solve(N, (A.T @ stacked).astype(np.float64))
-    D = X.reshape(J, 4, len(V), 3).transpose(2, 0, 3, 1)
-    D[..., :3] /= 0.1 * size
-    D[..., 3] += middle - D[..., :3] @ middle
-    return D
-
-
 def _without_twists(skeleton: DrivenSkeleton) -> Skin:
     """The skin without twist bones, which are its last: a bone is read off all of its surface."""
     skin = skeleton.skin
@@ -191,15 +144,6 @@ def _without_twists(skeleton: DrivenSkeleton) -> Skin:
         bone[skin.weight_indices].astype(skin.weight_indices.dtype),
         skin.weights,
     )
-
-
-def _turn_together(joint: str) -> float:
-    """Weight of a bone's agreement with its parent, for bones of our own skeleton."""
-    name = joint.removeprefix("Left").removeprefix("Right")
-    if name.startswith(TRUNK):
-        return TURN_TRUNK_TOGETHER
-    finger = name.startswith("Hand") and name != "Hand"
-    return TURN_FINGERS_TOGETHER if finger else TURN_TOGETHER
 
 
 def _heel_and_toes(

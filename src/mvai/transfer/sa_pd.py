@@ -14,8 +14,8 @@ from jaxtyping import Float
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
+from mvai.transfer.floor import camera_for, lowest_points, stand_on_floor
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
-from mvai.transfer.rig_floor import camera_for, lowest_points, stand_on_floor
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
