@@ -20,6 +20,7 @@ from mvai.geometry.surface import (
     weld,
 )
 from mvai.geometry.triangulate import triangulate
+from mvai.geometry.winding import outward_faces
 from mvai.types import Camera
 
 seeds = st.integers(0, 10_000)
@@ -114,3 +115,40 @@ def test_triangulation_outvotes_wrong_views() -> None:
     found, votes = triangulate(xy, confidence, cameras, tolerance_px=5)
     assert np.linalg.norm(found[:9] - points[:9], axis=1).max() < 0.02
     assert np.isnan(found[9]).all() and votes[9] == 0
+
+
+def _ball_and_card() -> tuple[np.ndarray, np.ndarray]:
+    """A ball with a hole, a smaller one in it, and a flat card of two faces beside them."""
+    ball = trimesh.creation.icosphere(3)
+    v, f = np.asarray(ball.vertices), np.asarray(ball.faces)
+    card = np.array([[3, 0, 0], [4, 0, 0], [4, 1, 0], [3, 1, 0]], float)
+    vertices = np.concatenate([v, 0.5 * v, card])
+    pair = np.array([[0, 1, 2], [0, 2, 3]]) + 2 * len(v)
+    return vertices, np.concatenate([f[40:], f + len(v), pair])
+
+
+@given(seeds, st.booleans())
+def test_faces_turned_at_random_look_outwards_again(seed: int, soup: bool) -> None:
+    vertices, faces = _ball_and_card()
+    wrong = np.random.default_rng(seed).random(len(faces)) < 0.5
+    wrong[-2:] = False
+    given_faces = np.where(wrong[:, None], faces[:, ::-1], faces)
+    if soup:  # Every face has its own vertices, as in an STL file.
+        vertices, given_faces = vertices[given_faces.ravel()], np.arange(faces.size).reshape(-1, 3)
+    found = outward_faces(vertices, given_faces)
+    n = np.cross(*(vertices[found[:, k]] - vertices[found[:, 0]] for k in (1, 2)))
+    out = (n * vertices[found].mean(1)).sum(1)
+    assert (out[:-2] > 0).all()
+    np.testing.assert_array_equal(found[-2:], given_faces[-2:])  # A card has no outside.
+
+
+def test_one_sided_and_empty_faces_do_no_harm() -> None:
+    t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    edge = np.stack([np.cos(t), np.sin(t), 0 * t], 1)
+    up = np.stack([np.cos(t) * np.cos(t / 2), np.sin(t) * np.cos(t / 2), np.sin(t / 2)], 1)
+    strip = np.stack([edge - 0.3 * up, edge + 0.3 * up], 1).reshape(-1, 3)
+    i = 2 * np.arange(39)
+    faces = np.concatenate([np.stack([i, i + 2, i + 1], 1), np.stack([i + 1, i + 2, i + 3], 1)])
+    moebius = np.concatenate([faces, [[78, 1, 79], [79, 1, 0]], [[5, 5, 6], [7, 7, 7]]])
+    found = outward_faces(strip, moebius)
+    np.testing.assert_array_equal(np.sort(found, 1), np.sort(moebius, 1))

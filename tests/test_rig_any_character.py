@@ -27,7 +27,7 @@ from mvai.transfer.rig_geometry import joints_by_shape
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones
 from mvai.transfer.rig_skirt import hanging_cloth
-from mvai.types import Mesh, MeshSequence, MvaiError
+from mvai.types import Mesh, MeshSequence, MvaiError, Part
 from test_transfer import (
     BODY,
     JOINT,
@@ -241,7 +241,7 @@ def test_a_skirt_passes_smoothly_from_thigh_to_thigh():
 
 
 def test_faces_that_look_inwards_are_turned():
-    """Only when the whole is inside out; vertices stay as they are."""
+    """In the whole or in a part; vertices and numbers stay as they are."""
     whole = character(BODY.template.numpy().astype(np.float64), BODY.faces)
     assert facing_outward(whole) is whole
     inside_out = replace(
@@ -250,3 +250,9 @@ def test_faces_that_look_inwards_are_turned():
     turned = facing_outward(inside_out)
     np.testing.assert_array_equal(turned.mesh.faces, whole.mesh.faces)
     np.testing.assert_array_equal(turned.mesh.vertices, whole.mesh.vertices)
+    left, right = (f for f in np.split(whole.mesh.faces, [9000]))
+    v = whole.mesh.vertices
+    halves = replace(whole, parts=(Part("a", v, left), Part("b", v, right[:, ::-1])))
+    mended = facing_outward(halves)
+    np.testing.assert_array_equal(mended.parts[0].faces, left)
+    np.testing.assert_array_equal(mended.parts[1].faces, right)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
+from mvai.geometry.winding import outward_faces
 from mvai.transfer.rig_cache import cache_key, keep, read_kept
 from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
 from mvai.transfer.rig_geometry import joints_by_shape
@@ -77,14 +78,18 @@ def find_body(
 
 
 def facing_outward(character: Character) -> Character:
-    """The character with all its faces turned around if they look inwards, as in files that were
-    mirrored: the fit tells front from back by their normals."""
+    """The character with faces turned around that look inwards, as in files that were mirrored as
+    a whole or in parts: the fit tells front from back by their normals."""
     mesh = character.mesh
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] - mesh.vertices.mean(0) for k in range(3))
-    # The signed volume, by the divergence theorem; holes are closed by cones.
-    if (np.cross(a, b) * c).sum() >= 0:
+    faces = outward_faces(mesh.vertices, mesh.faces)
+    if np.array_equal(faces, mesh.faces):
         return character
-    parts = (replace(part, faces=part.faces[:, ::-1]) for part in character.parts)
+    ends = np.cumsum([len(part.faces) for part in character.parts])[:-1]
+    starts = np.cumsum([0, *(len(part.vertices) for part in character.parts)])
+    parts = (
+        replace(part, faces=own - start)
+        for part, own, start in zip(character.parts, np.split(faces, ends), starts, strict=False)
+    )
     return replace(character, parts=tuple(parts))
 
 
