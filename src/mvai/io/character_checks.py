@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from mvai.types import Character, Mesh, MvaiError, Part
+from mvai.io.character_scene import CONSIDERED, Pieces, people
+from mvai.types import Character, MvaiError, Part
 
 MAX_VERTICES = 2_000_000
 MAX_FACES = 4_000_000
@@ -73,36 +74,26 @@ def _cleaned(key: str, values: np.ndarray) -> np.ndarray:
     return out
 
 
-def refuse_two_people(character: Character, where: str) -> None:
-    """Raises an MvaiError when the character looks like two people side by side."""
-    if looks_like_two(character.mesh):
+def refuse_two_people(pieces: Pieces, where: str) -> None:
+    """Raises an MvaiError when the pieces of a character look like two people side by side."""
+    if looks_like_two(pieces):
         raise MvaiError(
             f"{where}: this looks like two people; separate them (in Blender: Edit Mode, P, By "
             "Loose Parts) and export one at a time."
         )
 
 
-def looks_like_two(mesh: Mesh) -> bool:
+def looks_like_two(pieces: Pieces) -> bool:
     """Whether a mesh (+Y up) consists of two figures of their own.
 
     Loose pieces whose footprints overlap are taken together, so that layers of clothing, props
     in a hand and bodies built of many pieces make one figure. Two figures are two such groups
-    that both stand near the ground, both reach more than 0.6 of the whole height, and each have
-    more than half of the other's surface.
+    that both stand near the ground, both reach more than 0.6 of the whole height, each have more
+    than half of the other's surface, and have the bulk of people: a cape is a sheet.
     """
-    piece = _pieces(mesh)
-    triangles = mesh.vertices[mesh.faces]
-    area = np.linalg.norm(
-        np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]), axis=1
-    )
-    count = int(piece.max()) + 1
-    areas = np.bincount(piece, area, count)
-    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    np.minimum.at(low, piece, triangles.min(axis=1))
-    np.maximum.at(high, piece, triangles.max(axis=1))
     # Crumbs cannot decide; without them the comparison of all pairs stays small.
-    large = np.argsort(areas)[::-1][:300]
-    low, high, areas = low[large], high[large], areas[large]
+    large = np.argsort(pieces.area)[::-1][:CONSIDERED]
+    low, high = pieces.low[large], pieces.high[large]
     group = _overlapping(low[:, [0, 2]], high[:, [0, 2]])
     bottom, whole = low[:, 1].min(), high[:, 1].max() - low[:, 1].min()
     figures = []
@@ -110,27 +101,10 @@ def looks_like_two(mesh: Mesh) -> bool:
         inside = group == g
         top, foot = high[inside, 1].max(), low[inside, 1].min()
         if top - foot > 0.6 * whole and foot - bottom < 0.15 * whole:
-            figures.append(areas[inside].sum())
-    figures.sort(reverse=True)
-    return len(figures) > 1 and figures[1] > 0.5 * figures[0]
-
-
-def _pieces(mesh: Mesh) -> Int[np.ndarray, " faces"]:
-    """Connected piece of every face; vertices at equal places count as one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    tolerance = 1e-5 * float(np.ptp(mesh.vertices, axis=0).max())
-    cells = np.round(mesh.vertices / tolerance).astype(np.int64)
-    cells -= cells.min(axis=0)
-    spans = cells.max(axis=0) + 1
-    key = (cells[:, 0] * spans[1] + cells[:, 1]) * spans[2] + cells[:, 2]
-    _, welded = np.unique(key, return_inverse=True)
-    a, b, c = welded[mesh.faces].T
-    edges = (np.ones(2 * len(a), np.int8), (np.concatenate([a, b]), np.concatenate([b, c])))
-    n = int(welded.max()) + 1
-    label = connected_components(coo_array(edges, shape=(n, n)), directed=False)[1]
-    return np.unique(label[a], return_inverse=True)[1]
+            figures.append(np.isin(np.arange(pieces.count), large[inside]))
+    area = [float(pieces.area[f].sum()) for f in figures]
+    alike = [f for f, a in zip(figures, area, strict=True) if a > 0.5 * max(area)]
+    return len(alike) > 1 and len(people(pieces, alike)) > 1
 
 
 def _overlapping(

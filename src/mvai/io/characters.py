@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mvai.io.character_checks import checked_geometry, cleaned_attributes, refuse_two_people
+from mvai.io.character_scene import Pieces, pieces_of, scenery, surroundings
 from mvai.io.files_beside import Loader, folder_loader, open_archive, read_bytes
 from mvai.io.orientation import Facing, Up, metres_per_unit, rotation_to_world
 from mvai.types import Character, MvaiError, Part, Skin
@@ -28,7 +30,8 @@ def read_character(
 
     The result is +Y up, faces +Z and is in metres; it is not moved, so the ground stays where the
     file has it. `Character.T_world_file` is what was done. Materials, textures, texture
-    coordinates, vertex order, parts and rig are kept.
+    coordinates, vertex order, parts and rig are kept. Scenery (floors, walls, skies, pedestals,
+    things that stand beside the character) is left out with a warning.
 
     Args:
         path: .glb, .gltf, .obj (with its MTL and textures beside it, or all in one .zip), .ply,
@@ -63,20 +66,106 @@ def read_character(
     raw = checked_geometry(READERS[kind](data, load, str(path), name), str(path))
     raw = replace(raw, parts=tuple(cleaned_attributes(p) for p in raw.parts))
 
-    # Only what is drawn counts: loose vertices would spoil the height.
-    mesh = raw.mesh
     usual_up = "z" if kind == "stl" else "y"
     trust = 1.0 if kind in ("glb", "gltf") else 0.0
+
+    raw, left_out, pieces = _without_scenery(raw, up, usual_up)
+    character = _placed(raw, str(path), (up, facing, unit), usual_up, trust)
+    beside = scenery(pieces.moved(character.T_world_file))
+    if beside.any():
+        # How the character stands and how large it is shows better without what was beside it.
+        left_out |= _parts_of(raw, beside)
+        raw = without_faces(raw, beside)
+        pieces = pieces_of(raw.mesh)
+        character = _placed(raw, str(path), (up, facing, unit), usual_up, trust)
+    if left_out:
+        warnings.warn(
+            f"{path}: left out what is scenery and no part of the character "
+            f"({', '.join(sorted(left_out))}).",
+            stacklevel=2,
+        )
+    refuse_two_people(pieces.moved(character.T_world_file), str(path))
+    return character
+
+
+def _without_scenery(raw: Character, up: Up, usual_up: str) -> tuple[Character, set[str], Pieces]:
+    """The character without scenery that shows before it is known which way is up, the names of
+    what that was, and the pieces of what is left."""
+    pieces = pieces_of(raw.mesh)
+    around = surroundings(pieces)
+    left_out = _parts_of(raw, around)
+    if around.any():
+        raw = without_faces(raw, around)
+        pieces = pieces_of(raw.mesh)
+    for axis in (usual_up, *({"y", "z"} - {usual_up})) if up == "auto" else (up,):
+        T = np.eye(4)
+        T[:3, :3] = np.roll(np.eye(3), 1 - "xyz".index(axis), axis=0)
+        beside = scenery(pieces.moved(T), surely=True)
+        if beside.any():
+            left_out |= _parts_of(raw, beside)
+            raw = without_faces(raw, beside)
+            return raw, left_out, pieces_of(raw.mesh)
+    return raw, left_out, pieces
+
+
+def _parts_of(character: Character, faces: Bool[np.ndarray, " faces"]) -> set[str]:
+    """Names of the parts that have some of the faces."""
+    ends = np.cumsum([len(p.faces) for p in character.parts])[:-1]
+    return {
+        f"some of {part.name}" if not own.all() else part.name
+        for part, own in zip(character.parts, np.split(faces, ends), strict=True)
+        if own.any()
+    }
+
+
+def _placed(
+    raw: Character,
+    where: str,
+    given: tuple[Up, Facing, float | None],
+    usual_up: str,
+    trust: float,
+) -> Character:
+    """The character turned and scaled into the world frame."""
+    up, facing, unit = given
+    # Only what is drawn counts: loose vertices would spoil the height.
+    mesh = raw.mesh
     R = rotation_to_world(mesh, raw.skin, up, facing, usual_up, trust)
     height = float(np.ptp((mesh.vertices @ R.T)[np.unique(mesh.faces), 1]))
     if height <= 0:
-        raise MvaiError(f"{path}: the mesh has no height; name the right up axis.")
+        raise MvaiError(f"{where}: the mesh has no height; name the right up axis.")
     scale = metres_per_unit(height) if unit is None else unit
     T_world_file = np.eye(4)
     T_world_file[:3, :3] = scale * R
-    character = transformed(raw, T_world_file)
-    refuse_two_people(character, str(path))
-    return character
+    return transformed(raw, T_world_file)
+
+
+def without_faces(character: Character, faces: Bool[np.ndarray, " faces"]) -> Character:
+    """The character without some faces (over all parts), their vertices, and parts that have no
+    faces then. Vertices that no face used stay."""
+    if not faces.any():
+        return character
+    parts, kept = [], []
+    ends = np.cumsum([len(p.faces) for p in character.parts])[:-1]
+    for part, own in zip(character.parts, np.split(faces, ends), strict=True):
+        keep = np.ones(len(part.vertices), bool)
+        keep[part.faces[own]] = False
+        keep[part.faces[~own]] = True
+        keep &= bool(len(part.faces) == 0 or not own.all())
+        kept.append(keep)
+        if keep.any():
+            number = np.cumsum(keep) - 1
+            parts.append(
+                replace(
+                    part,
+                    vertices=part.vertices[keep],
+                    faces=number[part.faces[~own]],
+                    attributes={k: v[keep] for k, v in part.attributes.items()},
+                )
+            )
+    skin, rows = character.skin, np.concatenate(kept)
+    if skin is not None:
+        skin = replace(skin, weight_indices=skin.weight_indices[rows], weights=skin.weights[rows])
+    return replace(character, parts=tuple(parts), skin=skin)
 
 
 def transformed(character: Character, T: Float[np.ndarray, "4 4"]) -> Character:
