@@ -137,3 +137,23 @@ def test_a_limb_in_the_wrong_place_counts_for_the_whole():
     mesh = Mesh(VERTICES, BODY.faces)
     assert coverage(BODY, VERTICES, mesh, 1.7) > 0.99
     assert coverage(BODY, astray, mesh, 1.7) < 0.6
+
+
+def test_what_is_worn_does_not_hide_that_a_body_was_found():
+    """Wings larger than the body, and a robe around it; but a body that lacks a leg is none."""
+    wings = [
+        trimesh.creation.box((1.5, 0.9, 0.01)).subdivide().apply_translation((s * 0.8, 1.3, -0.25))
+        for s in (1, -1)
+    ]
+    robe = trimesh.creation.cone(0.6, 1.6, sections=64).apply_transform(
+        trimesh.geometry.align_vectors([0, 0, 1], [0, 1, 0])
+    )
+    floor = VERTICES[:, 1].min()
+    robe.apply_translation((0, floor, 0))
+    for worn in (trimesh.util.concatenate(wings), robe):
+        worn.apply_translation((0, 0 if worn is robe else floor, 0))
+        faces = np.concatenate([BODY.faces, np.asarray(worn.faces) + len(VERTICES)])
+        mesh = Mesh(np.concatenate([VERTICES, np.asarray(worn.vertices)]), faces)
+        assert coverage(BODY, VERTICES, mesh, 1.7) > 0.97
+        aside = VERTICES + np.array([0.12, 0, 0])  # Found beside where it is.
+        assert coverage(BODY, aside, mesh, 1.7) < 0.8

@@ -109,6 +109,24 @@ def fingers(gap_m: float) -> tuple[np.ndarray, np.ndarray]:
     return faces, W
 
 
+def test_a_wing_moves_with_the_back_that_it_is_fastened_to():
+    """Not with the arm that most of it is nearest to."""
+    body = BODY.template.numpy().astype(np.float64)
+    chest = BODY.joint_template.numpy()[BODY.joint("Spine2")]
+    wing = trimesh.creation.box((1.0, 0.5, 0.02)).subdivide().subdivide()
+    back = body[np.abs(body[:, :2] - chest[:2]).max(1) < 0.1, 2].min()
+    wing.apply_transform(trimesh.transformations.rotation_matrix(0.3, [0, 1, 0]))
+    wing.apply_translation([0.52, chest[1], 0])
+    wing.apply_translation([0, 0, back - 0.08 - np.asarray(wing.vertices)[:, 2].max()])
+    faces = np.concatenate([BODY.faces, np.asarray(wing.faces) + len(body)])
+    mesh = Mesh(np.concatenate([body, np.asarray(wing.vertices)]), faces)
+    indices, weights = transfer_weights(BODY, body, mesh)
+    own = np.zeros((len(wing.vertices), len(BODY.joints)))
+    np.add.at(own, (np.arange(len(own))[:, None], indices[len(body) :]), weights[len(body) :])
+    assert np.ptp(own, axis=0).max() < 1e-3
+    assert own[0, [n.startswith("Spine") for n in BODY.joints]].sum() > 0.6
+
+
 def test_a_mitten_moves_as_one_and_fingers_do_not():
     faces, W = fingers(0.0)
     mitten = merged_fingers(BODY, faces, W)

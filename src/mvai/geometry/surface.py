@@ -46,13 +46,24 @@ def sample_surface(
     a face comes from a fixed generator.
     """
     areas, normals = face_areas_normals(vertices, faces)
-    cumulative = np.cumsum(areas)
-    steps = (np.arange(count) + 0.5) / count * cumulative[-1]
-    chosen = np.minimum(np.searchsorted(cumulative, steps), len(faces) - 1)
+    chosen = _walked(areas, count)
     u = np.random.default_rng(0).random((count, 2))
     root = np.sqrt(u[:, :1])
     bary = np.concatenate([1 - root, root * (1 - u[:, 1:]), root * u[:, 1:]], 1)
     return np.einsum("nk,nkd->nd", bary, vertices[faces[chosen]]), normals[chosen]
+
+
+def sampled_faces(
+    vertices: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"], count: int
+) -> Int[np.ndarray, " count"]:
+    """The face of each point of `sample_surface`."""
+    return _walked(face_areas_normals(vertices, faces)[0], count)
+
+
+def _walked(areas: Float[np.ndarray, " faces"], count: int) -> Int[np.ndarray, " count"]:
+    cumulative = np.cumsum(areas)
+    steps = (np.arange(count) + 0.5) / count * cumulative[-1]
+    return np.minimum(np.searchsorted(cumulative, steps), len(areas) - 1)
 
 
 def weld(

@@ -73,7 +73,8 @@ def _agreeing(
     start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     low, high = np.minimum(start, end), np.maximum(start, end)
     key = low.astype(np.int64) * (int(faces.max()) + 1) + high
-    key[start == end] = -1 - np.flatnonzero(start == end)
+    empty = np.repeat((start == end).reshape(-1, 3).any(1), 3)
+    key[empty] = -1 - np.flatnonzero(empty)  # Faces without area join nothing.
     order = np.argsort(key, kind="stable")
     sorted_key = key[order]
     first = np.flatnonzero(np.r_[True, np.diff(sorted_key) != 0])

@@ -34,6 +34,9 @@ OWNED, OWNED_LEAST = 0.75, 0.3
 HELD, HAND_SIZE = 0.9, 0.25
 """A loose piece with more of a hand's weight, larger than any hand as a share of the height, is
 held by it."""
+TOUCHES = 0.02
+"""A loose piece without a match is fastened where it is this near to its least distance from the
+rest, as a share of the height."""
 NEIGHBOURS = 6
 LARGE = 120_000
 """Meshes with more vertices get their weights by way of a coarser one."""
@@ -135,11 +138,13 @@ def _fill(
     lost = np.flatnonzero(~has[piece])
     if len(lost) and known.any():
         at = np.flatnonzero(known)
-        _, near = KDTree(vertices[at]).query(vertices[lost])
-        nearest = at[near]
+        distance, near = KDTree(vertices[at]).query(vertices[lost])
+        nearest, reach = at[near], TOUCHES * np.ptp(vertices[:, 1])
         for p in np.unique(piece[lost]):
-            mine = piece[lost] == p
-            copied[lost[mine]] = copied[nearest[mine]].mean(0)
+            mine = np.flatnonzero(piece[lost] == p)
+            # What it is fastened by counts, not what the rest of it happens to be near.
+            held = mine[distance[mine] <= distance[mine].min() + reach]
+            copied[lost[mine]] = copied[nearest[held]].mean(0)
         known[lost] = True
     loose = mass <= 0
     known |= loose
