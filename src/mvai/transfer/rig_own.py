@@ -14,6 +14,7 @@ from jaxtyping import Float
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, transforms
 from mvai.transfer.rig_find_joints import FoundJoints
+from mvai.transfer.rig_hands import fingerless, resting_fingers, resting_hand
 from mvai.transfer.rig_names import body_bones
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import DrivenSkeleton
@@ -49,18 +50,24 @@ def own_rig(
         confidence=np.array([_trust(n) for n in names]),
     )
     fit = fit_template(body, found, character.mesh, to_surface=False)
+    at = {name: skin.T_world_joint[bone, :3, 3] for name, bone in bones.items()}
+    R_world_joint = resting_fingers(body, fit.R_world_joint, at)
     source = np.full(len(skin.joints), -1)
     A = np.tile(np.eye(3), (len(skin.joints), 1, 1))
     for name, bone in bones.items():
         j = body.joint(name)
         source[bone] = j
-        A[bone] = fit.R_world_joint[j].T @ skin.T_world_joint[bone, :3, :3]
+        A[bone] = R_world_joint[j].T @ skin.T_world_joint[bone, :3, :3]
     left, right = (
         (bones[f"{s}UpLeg"], bones[f"{s}Leg"], bones[f"{s}Foot"]) for s in ("Left", "Right")
     )
     skeleton = DrivenSkeleton(
         skin=skin, source=source, A_template_joint=A, legs=(left, right), root=bones["Hips"]
     )
+    for side in fingerless(body, skeleton):
+        bone, R = bones[f"{side}Hand"], R_world_joint[body.joint(f"{side}Hand")]
+        R = resting_hand(body, side, R, skin, character.mesh.vertices, bone)
+        A[bone] = R.T @ skin.T_world_joint[bone, :3, :3]
     return skeleton, fit.keypoint_error_m, fit.vertices
 
 
