@@ -301,7 +301,12 @@ def _own_rest(
     first = Character("the first frame of the mesh sequence", (part,))
     if "joints" in {f.name for f in fields(config)}:
         config = replace(config, joints=None)  # Those are the character's.
-    return (register(first, config, watch),)
+    try:
+        return (register(first, config, watch),)
+    except MvaiError:
+        if getattr(module, "READS_ANY_POSE", False):
+            return ()
+        raise
 
 
 def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopwatch) -> Archive:

@@ -6,6 +6,7 @@ What is finished is kept, and the same command goes on from there.
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Sequence
@@ -200,7 +201,7 @@ def _plain(character: Character, variant: str) -> Character:
 def driven(registration: Any, sequence: MeshSequence, config: Any, source: Any = None) -> Animation:
     """Drives a character; methods that need it are told how the source looks at rest."""
     module = import_module(type(config).__module__)
-    if source is not None and hasattr(module, "mesh_motion"):
+    if source is not None and "source" in inspect.signature(module.drive).parameters:
         return module.drive(registration, sequence, config, source)
     return module.drive(registration, sequence, config)
 

@@ -85,6 +85,27 @@ def kinematics(
     return R[..., back, :, :], t[..., back, :]
 
 
+def rest_turns(
+    parents: tuple[int, ...], arms: tuple[int, int], identity: IdentityJoints
+) -> Float[Tensor, "*mesh joints 3 3"]:
+    """How each joint of the identity as it is given stands relative to the body's rest pose.
+
+    Args:
+        parents: each joint's parent.
+        arms: the joints about whose z axis the identity's arms are raised.
+        identity: what is known of it.
+    """
+    if identity.turns is not None:
+        return identity.turns
+    vector = identity.lift.new_zeros(*identity.lift.shape[:-1], len(parents), 3)
+    vector[..., arms[0], 2] = identity.lift[..., 0]
+    vector[..., arms[1], 2] = -identity.lift[..., 1]
+    R, _ = kinematics(
+        parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions)
+    )
+    return R
+
+
 def joint_maps(
     parents: tuple[int, ...],
     arms: tuple[int, int],
@@ -99,14 +120,7 @@ def joint_maps(
         R_local: rotations of the pose.
         identity: where the identity's joints are as it is given.
     """
-    R_given = identity.turns
-    if R_given is None:
-        vector = identity.lift.new_zeros(*identity.lift.shape[:-1], len(parents), 3)
-        vector[..., arms[0], 2] = identity.lift[..., 0]
-        vector[..., arms[1], 2] = -identity.lift[..., 1]
-        R_given, _ = kinematics(
-            parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions)
-        )
+    R_given = rest_turns(parents, arms, identity)
     p = identity.positions
     above = [max(q, 0) for q in parents]
     bone = p - p[..., above, :]

@@ -2,8 +2,10 @@
 
 A method is one file with a frozen dataclass of settings and two functions:
 `register(character, detector, config)` makes a character ready once, and
-`drive(registration, sequence, config)` returns its `Animation`. A new method is one new file and
-one line in `METHODS`.
+`drive(registration, sequence, config)` returns its `Animation`. Where `drive` also takes `source`,
+it is told how a sequence in no known topology looks in its first frame, registered likewise; a
+module that can do without, where that fails, says `READS_ANY_POSE = True`. A new method is one new
+file and one line in `METHODS`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_identity import NptIdentity, identity_of, vertex_weights
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_source import read_source
+from mvai.transfer.npt_rest import read_any_source, rest_mesh
 from mvai.types import Animation, Character, MeshSequence
 
 VALUES = 2**23
@@ -62,24 +62,34 @@ def register(
 
 
 def drive(
-    registration: NptRegistration, sequence: MeshSequence, config: NptTransfer | None = None
+    registration: NptRegistration,
+    sequence: MeshSequence,
+    config: NptTransfer | None = None,
+    source: NptRegistration | None = None,
 ) -> Animation:
     """Make the character do what the sequence does, in whatever topology it is.
 
+    Args:
+        registration: the character.
+        sequence: what it shall do.
+        config: settings.
+        source: the sequence's own mesh at rest, registered; helps where it is unlike people.
+
     Raises:
-        MvaiError: the sequence has positions that are not numbers, or no surface.
+        MvaiError: the sequence has positions that are not numbers, or no surface, or is not the
+            mesh of `source`.
     """
     config = config or NptTransfer()
     body, identity = anny_body(), registration.identity
-    source = read_source(
-        registration.trained, body, sequence, config.known_order, config.refinements
-    )
-    posed = posed_vertices(registration.trained, identity, source.R_local)
+    trained = registration.trained
+    rest = None if source is None else lambda: rest_mesh(trained, body, source.identity)
+    read = read_any_source(trained, body, sequence, config.known_order, config.refinements, rest)
+    posed = posed_vertices(trained, identity, read.R_local)
     hips = identity.joints.positions[0].numpy()
-    turned = np.einsum("fij,fvj->fvi", source.R_world_root, (posed - hips) * identity.height)
+    turned = np.einsum("fij,fvj->fvi", read.R_world_root, (posed - hips) * identity.height)
     turned = turned.astype(np.float32)
     path = path_of(
-        body, identity, source, turned[..., 1].min(1).astype(np.float64), sequence.fps,
+        body, identity, read, turned[..., 1].min(1).astype(np.float64), sequence.fps,
         config.scale_root, config.find_floor,
     )  # fmt: skip
     return Animation(

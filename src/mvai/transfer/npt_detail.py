@@ -24,7 +24,8 @@ from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_detail_weights import network_weights
 from mvai.transfer.npt_identity import NptIdentity, identity_of
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_source import SourcePoses, read_source
+from mvai.transfer.npt_rest import read_any_source, rest_mesh
+from mvai.transfer.npt_source import SourcePoses
 from mvai.types import Animation, Character, MeshSequence, Skin
 
 LOWEST_VERTICES = 4000
@@ -90,18 +91,28 @@ def drive(
     registration: NptDetailRegistration,
     sequence: MeshSequence,
     config: NptDetailTransfer | None = None,
+    source: NptDetailRegistration | None = None,
 ) -> Animation:
     """Make the character do what the sequence does, in whatever topology it is.
 
+    Args:
+        registration: the character.
+        sequence: what it shall do.
+        config: settings.
+        source: the sequence's own mesh at rest, registered; helps where it is unlike people.
+
     Raises:
-        MvaiError: the sequence has positions that are not numbers, or no surface.
+        MvaiError: the sequence has positions that are not numbers, or no surface, or is not the
+            mesh of `source`.
     """
     config = config or NptDetailTransfer()
     body, identity, skin = anny_body(), registration.identity, registration.skin
-    source = read_source(
-        registration.trained, body, sequence, config.known_order, config.refinements
+    trained = registration.trained
+    rest_of_source = None if source is None else lambda: rest_mesh(trained, body, source.identity)
+    read = read_any_source(
+        trained, body, sequence, config.known_order, config.refinements, rest_of_source
     )
-    R, t = joint_transforms(registration, source)
+    R, t = joint_transforms(registration, read)
     rest = identity.character.mesh.vertices
     order = np.argsort(rest[:, 1])[: LOWEST_VERTICES // 2]
     some = np.linspace(0, len(rest) - 1, min(len(rest), LOWEST_VERTICES // 2)).round().astype(int)
@@ -111,7 +122,7 @@ def drive(
     )
     low = skinned(skinning_operator(part, rest[ids]), transforms(R, t))[..., 1].min(1)
     path = path_of(
-        body, identity, source, low.astype(np.float64), sequence.fps,
+        body, identity, read, low.astype(np.float64), sequence.fps,
         config.scale_root, config.find_floor,
     )  # fmt: skip
     Ts = transforms(R, t + path.root[:, None]).astype(np.float32)

@@ -47,6 +47,8 @@ class NptIdentity:
     joints: IdentityJoints
     skin: tuple[Int[np.ndarray, "verts influences"], Float[np.ndarray, "verts influences"]] | None
     """Joints that move each vertex and their shares, where the network does not know."""
+    found: bool = True
+    """Whether the joints are where they should be: near the surface, or those of a fitted body."""
 
     def metres(self, x: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """Back to the character's own frame."""
@@ -77,7 +79,8 @@ def identity_of(
         whole = trained.npt.identity_code(unit(samples))
         joints = trained.npt.joint_finder(unit(samples))
     skin = None
-    if detector is not None and _hands_lost(trained, joints, unit(mesh.vertices)):
+    lost = _hands_lost(trained, joints, unit(mesh.vertices))
+    if detector is not None and lost:
         body = anny_body()
         try:
             fit = find_body(body, character, detector).fit
@@ -87,7 +90,8 @@ def identity_of(
             turns = torch.from_numpy(fit.R_world_joint.astype(np.float32))
             joints = IdentityJoints(unit(fit.t_world_joint), joints.lift, turns)
             skin = transfer_weights(body, fit.vertices, mesh)
-    return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints, skin)
+    found = skin is not None or not lost
+    return NptIdentity(character, centre, height, unit(mesh.vertices), whole, joints, skin, found)
 
 
 def _hands_lost(trained: TrainedNpt, joints: IdentityJoints, x: Float[Tensor, "verts 3"]) -> bool:

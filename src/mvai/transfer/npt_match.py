@@ -102,6 +102,14 @@ class Match(Protocol):
         ...
 
 
+def body_pool(body: LinearBody) -> Surface:
+    """Vertices among which those of points are found: as many of every joint."""
+    own = body.weight_indices[np.arange(len(body.weights)), body.weights.argmax(1)]
+    ids = [np.flatnonzero(own == j) for j in range(len(body.joints))]
+    ids = [i[np.linspace(0, len(i) - 1, min(len(i), A_JOINT)).astype(int)] for i in ids]
+    return Surface.of(body, np.concatenate(ids))
+
+
 class KnownMatch:
     """The points are these vertices of the body."""
 
@@ -125,10 +133,7 @@ class FoundMatch:
         normals: Float[np.ndarray, "frames points 3"],
     ) -> None:
         self.places, self.normals = places, normals
-        own = body.weight_indices[np.arange(len(body.weights)), body.weights.argmax(1)]
-        ids = [np.flatnonzero(own == j) for j in range(len(body.joints))]
-        ids = [i[np.linspace(0, len(i) - 1, min(len(i), A_JOINT)).astype(int)] for i in ids]
-        self.pool = Surface.of(body, np.concatenate(ids))
+        self.pool = body_pool(body)
 
     def pairs(
         self, x: Tensor, frames: np.ndarray, whole: tuple[Tensor, Tensor] | None, done: float

@@ -40,6 +40,10 @@ class Laid:
     root: Float[Tensor, "frames 3"]
     """Position of the root joint (metres)."""
 
+    def some(self, frames: Int[np.ndarray, " some"]) -> Laid:
+        """These frames alone."""
+        return Laid(self.R_local[frames], self.shape, self.root[frames])
+
 
 @dataclass(frozen=True)
 class Posed:

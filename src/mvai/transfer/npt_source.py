@@ -20,7 +20,8 @@ from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.geometry.surface import face_areas_normals, vertex_normals
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import rotations_from
-from mvai.transfer.npt_match import FoundMatch, KnownMatch
+from mvai.transfer.npt_agree import laid_as_agreed
+from mvai.transfer.npt_match import FoundMatch, KnownMatch, Surface, body_pool
 from mvai.transfer.npt_reading import Reading, posed_mean, read_places
 from mvai.transfer.npt_refine import Laid, lay, misses
 from mvai.transfer.npt_search import searched
@@ -52,6 +53,9 @@ class SourcePoses:
     """Size of the body, mean body = 1."""
     lowest: Float[np.ndarray, " frames"]
     """Height of its lowest vertex (metres)."""
+    miss_m: float = 0.0
+    """How far points of a mesh in no known order are from the body laid over it, where it was: the
+    median over frames of the mean, on a body of the mean body's size."""
 
 
 def read_source(
@@ -86,11 +90,14 @@ def read_source(
         readings = [_read_ours(trained, body, V, ids, normals, known_order)]
     else:
         readings = searched(trained, body, V[:, ids], normals)
-    reading = _refined(trained, body, readings, refinements) if refinements else readings[0]
+    reading, miss = readings[0], 0.0
+    if refinements:
+        reading, miss = _refined(trained, body, readings, refinements)
     R_local = reading.R_local.clone()
     R_local[:, 0] = torch.eye(3)
     root = body.regress((body.joints[0],), V)[:, 0] if ours else reading.root
-    return SourcePoses(R_local, reading.R_root, root.astype(np.float64), reading.scale, lowest)
+    root = root.astype(np.float64)
+    return SourcePoses(R_local, reading.R_root, root, reading.scale, lowest, miss)
 
 
 def _read_ours(
@@ -126,8 +133,10 @@ def _read_ours(
     )  # fmt: skip
 
 
-def _refined(trained: TrainedNpt, body: LinearBody, readings: list[Reading], steps: int) -> Reading:
-    """The body laid over the points, from what was read."""
+def _refined(
+    trained: TrainedNpt, body: LinearBody, readings: list[Reading], steps: int
+) -> tuple[Reading, float]:
+    """The body laid over the points, from what was read, and how far they are from it."""
     first = readings[0]
     if first.ids is not None:
         match = KnownMatch(body, first.ids)
@@ -137,9 +146,15 @@ def _refined(trained: TrainedNpt, body: LinearBody, readings: list[Reading], ste
         best = _laid_from_several(trained, body, readings, max(steps, LEAST_STEPS))
     R_root = best.R @ best.laid.R_local[:, 0].numpy().astype(np.float64)
     root = np.einsum("fij,fj->fi", best.R, first.scale * best.laid.root.numpy())
-    return replace(
+    reading = replace(
         first, R_local=best.laid.R_local, R_root=R_root, root=root + first.points.mean(1)
     )
+    if first.ids is not None:
+        return reading, 0.0
+    some = np.unique(np.linspace(0, len(root) - 1, min(len(root), SHAPE_FRAMES)).astype(int))
+    whole = Surface.of(body, np.arange(len(body.template)))
+    miss = misses(body, first.framed(best.R)[some], best.laid.some(some), whole)
+    return reading, float(np.median(miss))
 
 
 @dataclass(frozen=True)
@@ -168,7 +183,8 @@ def _laid_from_several(
     """The body laid over points of no known order, from every reading; the better fit is kept.
 
     Where it lies worse than in the other frames, a limb may have been read so wrongly that no step
-    finds it. The network is then asked again, the mesh turned a little.
+    finds it. The network is then asked again, the mesh turned a little. In the end all frames agree
+    on which vertex each point is (npt_agree.py).
     """
 
     def laid(reading: Reading, shape: Tensor | None) -> _Best:
@@ -192,7 +208,10 @@ def _laid_from_several(
         start[:, 0] = torch.eye(3)
         again = replace(some, R_local=start, places=places, R_root=R)
         best = best.with_better(laid(again, best.laid.shape), worse)
-    return best
+    normals = np.einsum("fji,fvj->fvi", best.R, first.normals)
+    pool = body_pool(body)
+    agreed = laid_as_agreed(body, pool, first.framed(best.R), normals, best.laid, best.miss)
+    return _Best(best.R, agreed, misses(body, first.framed(best.R), agreed, pool))
 
 
 def area_sample(

@@ -6,7 +6,8 @@ coordinates, and linear blend skinning with Pinocchio's bone heat weights moves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -16,11 +17,17 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import camera_for, lowest_points, stand_on_floor
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
-from mvai.transfer.rig_register import fit_template
+from mvai.transfer.rig_register import FittedTemplate, fit_template
+from mvai.transfer.rig_weights import transfer_weights
 from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin
 
+if TYPE_CHECKING:
+    from mvai.transfer.npt_rest import RestMesh
+
+READS_ANY_POSE = True
+"""A source need not be at rest in its first frame."""
 REFINEMENTS = 6
 """Steps that lay a body over a mesh in no known topology, as neural pose transfer does."""
 
@@ -47,6 +54,8 @@ class SaPdRegistration:
     """The character's skeleton at rest (metres)."""
     skin: Skin
     """One joint a bone, at the bone's head."""
+    fit: FittedTemplate | None = None
+    """The body that was fitted to the character."""
 
 
 def register(
@@ -63,7 +72,7 @@ def register(
     fit = fit_template(body, find_joints(character, detector), character.mesh)
     skeleton = body_skeleton(body)
     points = body.regress(skeleton.names, fit.vertices[None])[0].astype(np.float64)
-    return bind(character, skeleton, points, config)
+    return replace(bind(character, skeleton, points, config), fit=fit)
 
 
 def bind(
@@ -89,19 +98,22 @@ def bind(
 
 
 def drive(
-    registration: SaPdRegistration, sequence: MeshSequence, config: SaPdTransfer | None = None
+    registration: SaPdRegistration,
+    sequence: MeshSequence,
+    config: SaPdTransfer | None = None,
+    source: SaPdRegistration | None = None,
 ) -> Animation:
     """Make the character do what the sequence does.
 
     Points of a sequence in the body's topology are read off with its regressor; those of any other
-    mesh by neural pose transfer's encoder.
+    mesh as neural pose transfer reads it, `source` being the same mesh at rest.
 
     Raises:
         MvaiError: positions are not numbers, or there is no surface.
     """
     config = config or SaPdTransfer()
     body, skeleton, rest = anny_body(), registration.skeleton, registration.points
-    pose = skeleton_points(body, skeleton, sequence)
+    pose = skeleton_points(body, skeleton, sequence, source)
     posed = aligned(skeleton, pose, rest)
     R = bone_rotations(skeleton, posed, rest)
     heads = posed[:, [skeleton.parents[i] for i in skeleton.bones]]
@@ -129,7 +141,10 @@ def drive(
 
 
 def skeleton_points(
-    body: LinearBody, skeleton: Skeleton, sequence: MeshSequence
+    body: LinearBody,
+    skeleton: Skeleton,
+    sequence: MeshSequence,
+    source: SaPdRegistration | None = None,
 ) -> Float[np.ndarray, "frames points 3"]:
     """The skeleton of every frame of a sequence (metres, world).
 
@@ -138,16 +153,29 @@ def skeleton_points(
     """
     from mvai.nets.npt_files import load_npt
     from mvai.transfer.npt_reading import posed_mean
-    from mvai.transfer.npt_source import read_source
+    from mvai.transfer.npt_rest import read_any_source
 
     V = sequence.vertices
     if sequence.topology == body.topology and V.shape[1] == len(body.template):
         return body.regress(skeleton.names, V).astype(np.float64)
-    source = read_source(load_npt(), body, sequence, known_order=False, refinements=REFINEMENTS)
-    mean = posed_mean(body, source.R_local, np.arange(len(body.template)))
+    rest = None if source is None else lambda: _rest_mesh(body, source)
+    read = read_any_source(load_npt(), body, sequence, False, REFINEMENTS, rest)
+    mean = posed_mean(body, read.R_local, np.arange(len(body.template)))
     points = body.regress(skeleton.names, mean).astype(np.float64)
-    points = source.scale * (points - points[:, :1])
-    return np.einsum("fij,fpj->fpi", source.R_world_root, points) + source.root[:, None]
+    points = read.scale * (points - points[:, :1])
+    return np.einsum("fij,fpj->fpi", read.R_world_root, points) + read.root[:, None]
+
+
+def _rest_mesh(body: LinearBody, source: SaPdRegistration) -> RestMesh | None:
+    """The source as neural pose transfer reads meshes unlike people."""
+    from mvai.transfer.npt_rest import RestMesh
+
+    fit, mesh = source.fit, source.character.mesh
+    if fit is None:
+        return None
+    T = transforms(fit.R_world_joint, fit.t_world_joint)
+    skin = Skin(body.joints, body.parents, T, *transfer_weights(body, fit.vertices, mesh))
+    return RestMesh(source.character.name, mesh.vertices, skin)
 
 
 def _leg_length(skeleton: Skeleton, points: Float[np.ndarray, "points 3"]) -> float:
