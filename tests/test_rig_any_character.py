@@ -18,12 +18,13 @@ from mvai.cli import main
 from mvai.geometry.surface import components
 from mvai.io.archive import Archive, read_archive
 from mvai.progress import Silent, Stopwatch
+from mvai.transfer import rig_body
 from mvai.transfer.floor import lowest_points
 from mvai.transfer.rig import RigTransfer, drive
 from mvai.transfer.rig_body import facing_outward
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
-from mvai.transfer.rig_geometry import joints_by_shape
+from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones
 from mvai.transfer.rig_skirt import hanging_cloth
@@ -65,6 +66,43 @@ def test_shape_ignores_what_one_side_carries():
     armed = joints_by_shape(Mesh(np.concatenate([vertices, held]), faces))
     assert armed.names == bare.names
     assert np.abs(armed.xyz_m - bare.xyz_m).max() < 0.05
+
+
+def robot(legs_m: float) -> Mesh:
+    """A trunk, a head and limbs of three blocks each, with gaps between."""
+    blocks = [
+        ((-0.14, legs_m + 0.06, -0.1), (0.14, 1.45, 0.12)),
+        ((-0.1, 1.52, -0.1), (0.1, 1.8, 0.12)),
+        ((-0.13, legs_m - 0.05, -0.07), (0.13, legs_m + 0.05, 0.07)),
+    ]
+    knee = legs_m / 2
+    for side in (1, -1):
+        for a, b in ((0.18, 0.45), (0.48, 0.7), (0.72, 0.85)):
+            x = sorted((side * a, side * b))
+            blocks.append(((x[0], 1.31, -0.05), (x[1], 1.41, 0.05)))
+        for a, b in ((0.0, 0.06), (0.08, knee - 0.02), (knee + 0.02, legs_m - 0.06)):
+            x = side * 0.1
+            blocks.append(((x - 0.05, a, -0.05), (x + 0.05, b, 0.05 if a else 0.2)))
+    whole = trimesh.util.concatenate([trimesh.creation.box(bounds=b).subdivide() for b in blocks])
+    return Mesh(np.asarray(whole.vertices), np.asarray(whole.faces))
+
+
+def test_limbs_as_long_as_peoples_make_up_for_a_strange_surface(monkeypatch):
+    """Of two robots that a body fits as badly, the one with stub legs is refused."""
+    fit = rig_body.fit_template
+    monkeypatch.setattr(rig_body, "fit_template", lambda *given: replace(fit(*given), coverage=0.8))
+    for legs_m, human in ((0.85, True), (0.3, False)):
+        mesh = robot(legs_m)
+        assert of_human_proportions(joints_by_shape(mesh), 1.8) == human
+        hero = character(mesh.vertices, mesh.faces)
+        if human:
+            found = rig_body.find_body(BODY, hero, nobody).joints
+            at = dict(zip(found.names, found.xyz_m, strict=True))
+            assert abs(at["left_knee"][1] - legs_m / 2) < 0.1
+            assert abs(at["right_elbow"][0] + 0.465) < 0.1
+        else:
+            with pytest.raises(MvaiError, match="fits the character badly"):
+                rig_body.find_body(BODY, hero, nobody)
 
 
 def test_corrected_joints_come_back_from_the_file(tmp_path: Path):

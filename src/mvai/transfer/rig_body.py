@@ -19,7 +19,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.winding import outward_faces
 from mvai.transfer.rig_cache import cache_key, keep, read_kept
 from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
-from mvai.transfer.rig_geometry import joints_by_shape
+from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_register import FittedTemplate, fit_template
 from mvai.types import Character, MvaiError
@@ -28,6 +28,9 @@ SURE = 0.9
 """Coverage from which a fit is taken without trying others."""
 UNSURE = 0.85
 """Coverage below which a fit is refused."""
+UNSURE_BY_SHAPE = 0.75
+"""Likewise of a fit to limbs that the shape shows and that are as long as people's: a robot's slabs
+and rods are nowhere near a body's surface, but its limbs are where they are."""
 LEGS = ("hip", "knee", "ankle", "heel", "foot_index")
 NEEDED_LIMBS = tuple(f"{s}_{p}" for s in ("left", "right") for p in ("shoulder", "hip"))
 TOUCH = 0.01
@@ -139,21 +142,27 @@ def _find_body(
         given = read_joints(file)
         fit = fit_template(body, given, character.mesh)
         return FoundBody(fit, _with_confidence(body, fit, given, height))
-    fault, best = "", None
-    for found in _candidates(character, detector):
+    fault, best, shaped = "", None, None
+    for found, by_shape in _candidates(character, detector):
         if isinstance(found, str):
             fault = fault or found
             continue
         fit = fit_template(body, found, character.mesh)
+        tried = FoundBody(fit, _with_confidence(body, fit, found, height))
+        if by_shape and of_human_proportions(found, height) and fit.coverage >= UNSURE_BY_SHAPE:
+            shaped = tried
         if best is None or fit.coverage > best.fit.coverage:
-            best = FoundBody(fit, _with_confidence(body, fit, found, height))
+            best = tried
         if best.fit.coverage >= SURE:
             break
     if best is None:
         raise MvaiError(fault)
+    sure = best.fit.coverage >= UNSURE
+    if not sure and shaped is not None:
+        best, sure = shaped, True
     if file is not None:
         write_joints(file, character, best.joints)
-    if best.fit.coverage < UNSURE:
+    if not sure:
         raise MvaiError(_unsure(character, best.fit.coverage, file))
     return best
 
@@ -173,20 +182,20 @@ def _unsure(character: Character, coverage: float, file: Path | None) -> str:
 
 
 def _candidates(character: Character, detector: ImageDetector):
-    """Joints by the detector, by shape, and legs of the one with the rest of the other; or a
-    sentence that says what is wrong with them."""
+    """Joints by the detector, by shape, and legs of the one with the rest of the other, or a
+    sentence that says what is wrong with them; and whether they are by shape alone."""
     mesh = character.mesh
     height = float(np.ptp(mesh.vertices[:, 1]))
     seen: FoundJoints | None = None
     try:
         seen = find_joints(character, detector)
-        yield limb_fault(character.name, seen, height) or seen
+        yield limb_fault(character.name, seen, height) or seen, False
     except MvaiError as error:
-        yield str(error)
+        yield str(error), False
     shape = joints_by_shape(mesh)
     known = set(shape.names)
     if known.issuperset(NEEDED_LIMBS):
-        yield shape
+        yield shape, True
     if seen is None:
         return
     for from_shape in (True, False):
@@ -196,7 +205,7 @@ def _candidates(character: Character, detector: ImageDetector):
             continue
         mixed = _joined(_picked(seen, rest), _picked(shape, part))
         if limb_fault(character.name, mixed, height) is None:
-            yield mixed
+            yield mixed, False
 
 
 def _is_leg(name: str) -> bool:
