@@ -98,6 +98,14 @@ def test_rigid_parts_follow_the_joint_above_and_scale_leaves_the_rig(tmp_path: P
     np.testing.assert_allclose(skin.T_world_joint[1, :3, 3], [0, 1, 0])
     first = [p.name for p in character.parts].index("hat") * 3
     np.testing.assert_array_equal(skin.weight_indices[first : first + 3, 0], 1)
+    # Under a mirroring scale its left bones are on the right: the mesh stays, the rig does not.
+    tree["nodes"][0]["scale"] = [-0.01, 0.01, 0.01]
+    (tmp_path / "mirrored").mkdir()
+    path = gltf_of([v, joints, weights, inverse], tree, tmp_path / "mirrored")
+    with pytest.warns(UserWarning, match="rig is mirrored"):
+        mirrored = read_character(path, up="y", facing="+z", unit=1.0)
+    assert mirrored.skin is None
+    np.testing.assert_allclose(mirrored.parts[0].vertices, v * [-0.01, 0.01, 0.01], atol=1e-6)
 
 
 def test_buffer_inside_the_json(tmp_path: Path):

@@ -6,6 +6,7 @@ and lights.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def character_from_gltf(gltf: GltfFile, name: str) -> Character:
         samplers=appearance["samplers"],
         images=tuple(image(gltf, i) for i in range(len(gltf.items("images")))),
         extensions_used=tuple(sorted(_extensions(list(appearance.values())))),
-        skin=_skin(nodes, joints, bindings) if joints.nodes and parts else None,
+        skin=_skin(nodes, joints, bindings, gltf.where) if joints.nodes and parts else None,
     )
 
 
@@ -191,8 +192,20 @@ def turned(
     return out.astype(np.float32)
 
 
-def _skin(nodes: Nodes, joints: Joints, bindings: list[tuple[np.ndarray, np.ndarray]]) -> Skin:
-    """All parts' weights in one table, padded to the widest."""
+def _skin(
+    nodes: Nodes, joints: Joints, bindings: list[tuple[np.ndarray, np.ndarray]], where: str
+) -> Skin | None:
+    """All parts' weights in one table, padded to the widest.
+
+    None for a rig under a mirroring transform: its left bones are on the right, and no rigid
+    transform of a joint says so.
+    """
+    Ts_world_joint = np.stack([nodes.T_world_node[j] for j in joints.nodes])
+    if np.median(np.linalg.det(Ts_world_joint[:, :3, :3])) < 0:
+        warnings.warn(
+            f"{where}: the rig is mirrored (by a negative scale) and is left out.", stacklevel=4
+        )
+        return None
     width = max(indices.shape[1] for indices, _ in bindings)
 
     def padded(rows: np.ndarray) -> np.ndarray:
@@ -201,7 +214,7 @@ def _skin(nodes: Nodes, joints: Joints, bindings: list[tuple[np.ndarray, np.ndar
     return Skin(
         joints=joints.names,
         parents=joints.parents,
-        T_world_joint=rigid_part(np.stack([nodes.T_world_node[j] for j in joints.nodes])),
+        T_world_joint=rigid_part(Ts_world_joint),
         weight_indices=np.concatenate([padded(i) for i, _ in bindings]),
         weights=np.concatenate([padded(w) for _, w in bindings]),
     )
