@@ -167,6 +167,11 @@ def truth_piece(
         if actions and action.name not in actions:
             continue
         played = [acted(c, action)[0] for c in characters]
+        # Where feet are planted, neighbouring frames count; all others are read one by one.
+        every = EVERY
+        if "lock_feet" not in known_settings:
+            played = [replace(p, vertices=p.vertices[::EVERY]) for p in played]
+            every = 1
         for a, source in enumerate(characters):
             for b, target in enumerate(characters):
                 if a == b:
@@ -180,7 +185,7 @@ def truth_piece(
                     rows.append(row | {"refused": str(refused[0])})
                     continue
                 made = driven(registered[b], played[a], config, registered[a])
-                looked_at = list(range(0, made.frames, EVERY))
+                looked_at = list(range(0, made.frames, every))
                 assert target.skin is not None
                 height = float(np.ptp(target.mesh.vertices[:, 1]))
                 rows.append(

@@ -100,9 +100,7 @@ def rest_turns(
     vector = identity.lift.new_zeros(*identity.lift.shape[:-1], len(parents), 3)
     vector[..., arms[0], 2] = identity.lift[..., 0]
     vector[..., arms[1], 2] = -identity.lift[..., 1]
-    R, _ = kinematics(
-        parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions)
-    )
+    R, _ = kinematics(parents, matrix_from_axis_angle(vector), torch.zeros_like(identity.positions))
     return R
 
 

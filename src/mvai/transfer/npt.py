@@ -7,6 +7,7 @@ network makes of it. `npt_detail` keeps the character's own surface instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_identity import NptIdentity, identity_of, vertex_weights
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import read_any_source, rest_mesh
+from mvai.transfer.npt_rest import SourceAtRest, read_any_source, rest_mesh
 from mvai.types import Animation, Character, MeshSequence
 
 VALUES = 2**23
@@ -46,6 +47,11 @@ class NptRegistration:
 
     trained: TrainedNpt
     identity: NptIdentity
+
+    @cached_property
+    def at_rest(self) -> SourceAtRest:
+        """As a source."""
+        return SourceAtRest(lambda: rest_mesh(self.trained, anny_body(), self.identity))
 
 
 def register(
@@ -82,7 +88,7 @@ def drive(
     config = config or NptTransfer()
     body, identity = anny_body(), registration.identity
     trained = registration.trained
-    rest = None if source is None else lambda: rest_mesh(trained, body, source.identity)
+    rest = None if source is None else source.at_rest
     read = read_any_source(trained, body, sequence, config.known_order, config.refinements, rest)
     posed = posed_vertices(trained, identity, read.R_local)
     hips = identity.joints.positions[0].numpy()

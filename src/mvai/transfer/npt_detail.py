@@ -10,6 +10,7 @@ vertices.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_detail_weights import network_weights
 from mvai.transfer.npt_identity import NptIdentity, identity_of
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import read_any_source, rest_mesh
+from mvai.transfer.npt_rest import SourceAtRest, read_any_source, rest_mesh
 from mvai.transfer.npt_source import SourcePoses
 from mvai.types import Animation, Character, MeshSequence, Skin
 
@@ -57,6 +58,11 @@ class NptDetailRegistration:
     identity: NptIdentity
     skin: Skin
     polisher: Polisher | None
+
+    @cached_property
+    def at_rest(self) -> SourceAtRest:
+        """As a source."""
+        return SourceAtRest(lambda: rest_mesh(self.trained, anny_body(), self.identity))
 
 
 def register(
@@ -108,10 +114,8 @@ def drive(
     config = config or NptDetailTransfer()
     body, identity, skin = anny_body(), registration.identity, registration.skin
     trained = registration.trained
-    rest_of_source = None if source is None else lambda: rest_mesh(trained, body, source.identity)
-    read = read_any_source(
-        trained, body, sequence, config.known_order, config.refinements, rest_of_source
-    )
+    at_rest = None if source is None else source.at_rest
+    read = read_any_source(trained, body, sequence, config.known_order, config.refinements, at_rest)
     R, t = joint_transforms(registration, read)
     rest = identity.character.mesh.vertices
     order = np.argsort(rest[:, 1])[: LOWEST_VERTICES // 2]

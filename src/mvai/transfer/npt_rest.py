@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,6 +42,20 @@ class RestMesh:
     """The body's joints; each stands as it is turned from the body's own rest pose."""
 
 
+class SourceAtRest:
+    """A source's mesh at rest, made when it is asked for, and of what kind it was found to be."""
+
+    def __init__(self, make: Callable[[], RestMesh | None]) -> None:
+        self._make = make
+        self.like_people: bool | None = None
+        """Unknown before the first sequence was looked at."""
+
+    @cached_property
+    def mesh(self) -> RestMesh | None:
+        """None if its joints were not found."""
+        return self._make()
+
+
 def rest_mesh(trained: TrainedNpt, body: LinearBody, identity: NptIdentity) -> RestMesh | None:
     """A source's mesh as an identity, None if its joints were not found."""
     if not identity.found:
@@ -61,7 +76,7 @@ def read_any_source(
     sequence: MeshSequence,
     known_order: bool,
     refinements: int,
-    rest: Callable[[], RestMesh | None] | None = None,
+    source: SourceAtRest | None = None,
 ) -> SourcePoses:
     """Read a mesh sequence by the network, or through its rest pose where it is of another kind.
 
@@ -71,21 +86,22 @@ def read_any_source(
         sequence: any moving mesh.
         known_order: see `read_source`, likewise
         refinements: without which the network alone reads every source.
-        rest: makes the same mesh at rest.
+        source: the same mesh at rest.
 
     Raises:
         MvaiError: positions are not numbers, there is no surface, or the rest pose is that of
             another mesh.
     """
     known = sequence.topology == body.topology
-    if rest is not None and refinements and not known:
-        F = sequence.frames
-        some = np.unique(np.linspace(0, F - 1, min(F, TRIED_FRAMES)).round().astype(int))
-        few = replace(sequence, vertices=sequence.vertices[some], confidence=None)
-        tried = read_source(trained, body, few, known_order, refinements)
-        at_rest = rest() if tried.miss_m > LIKE_PEOPLE_M else None
-        if at_rest is not None:
-            return read_through_rest(body, at_rest, sequence)
+    if source is not None and refinements and not known:
+        if source.like_people is None:
+            F = sequence.frames
+            some = np.unique(np.linspace(0, F - 1, min(F, TRIED_FRAMES)).round().astype(int))
+            few = replace(sequence, vertices=sequence.vertices[some], confidence=None)
+            tried = read_source(trained, body, few, known_order, refinements)
+            source.like_people = tried.miss_m <= LIKE_PEOPLE_M
+        if not source.like_people and source.mesh is not None:
+            return read_through_rest(body, source.mesh, sequence)
     return read_source(trained, body, sequence, known_order, refinements)
 
 

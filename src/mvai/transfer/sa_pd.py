@@ -7,6 +7,7 @@ coordinates, and linear blend skinning with Pinocchio's bone heat weights moves 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin
 
 if TYPE_CHECKING:
-    from mvai.transfer.npt_rest import RestMesh
+    from mvai.transfer.npt_rest import RestMesh, SourceAtRest
 
 READS_ANY_POSE = True
 """A source need not be at rest in its first frame."""
@@ -56,6 +57,13 @@ class SaPdRegistration:
     """One joint a bone, at the bone's head."""
     fit: FittedTemplate | None = None
     """The body that was fitted to the character."""
+
+    @cached_property
+    def at_rest(self) -> SourceAtRest:
+        """As a source."""
+        from mvai.transfer.npt_rest import SourceAtRest
+
+        return SourceAtRest(lambda: _rest_mesh(anny_body(), self))
 
 
 def register(
@@ -158,7 +166,7 @@ def skeleton_points(
     V = sequence.vertices
     if sequence.topology == body.topology and V.shape[1] == len(body.template):
         return body.regress(skeleton.names, V).astype(np.float64)
-    rest = None if source is None else lambda: _rest_mesh(body, source)
+    rest = None if source is None else source.at_rest
     read = read_any_source(load_npt(), body, sequence, False, REFINEMENTS, rest)
     mean = posed_mean(body, read.R_local, np.arange(len(body.template)))
     points = body.regress(skeleton.names, mean).astype(np.float64)
