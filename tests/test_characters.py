@@ -236,6 +236,8 @@ def test_duplicated_and_empty_faces_are_kept(tmp_path: Path):
     assert len(character.mesh.faces) == len(faces)
     assert len(character.mesh.vertices) == len(loose)
     assert character.T_world_file[0, 0] == 1.0  # The loose vertex did not spoil the height.
+    extents = np.ptp(character.mesh.vertices, 0)
+    np.testing.assert_allclose(extents, np.ptp(mesh.vertices, 0), atol=1e-5)
 
 
 def test_two_people_are_refused_and_props_are_not(tmp_path: Path):
@@ -286,6 +288,7 @@ SCENES = {
     "wall behind": block((-2, -0.5, -1.02), (2, 3, -1)),
     "sky": Mesh(np.asarray(SKY.vertices), np.asarray(SKY.faces)),
     "pedestal": block((-0.4, -0.4, -0.4), (0.4, 0, 0.4)),
+    "column": block((-0.4, -1.5, -0.4), (0.4, 0, 0.4)),
     "wall beside": block((1.2, 0, -1), (1.4, 2.5, 1)),
     "crate": block((-1.6, 0, -0.3), (-1.0, 0.6, 0.3)),
     "lamp above": block((-0.2, 2.4, -0.2), (0.2, 2.6, 0.2)),

@@ -105,7 +105,8 @@ def test_rigid_parts_follow_the_joint_above_and_scale_leaves_the_rig(tmp_path: P
     with pytest.warns(UserWarning, match="rig is mirrored"):
         mirrored = read_character(path, up="y", facing="+z", unit=1.0)
     assert mirrored.skin is None
-    np.testing.assert_allclose(mirrored.parts[0].vertices, v * [-0.01, 0.01, 0.01], atol=1e-6)
+    mesh = next(p for p in mirrored.parts if p.name == "mesh_3")
+    np.testing.assert_allclose(mesh.vertices, v * [-0.01, 0.01, 0.01], atol=1e-6)
 
 
 def test_buffer_inside_the_json(tmp_path: Path):

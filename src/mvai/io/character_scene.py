@@ -24,7 +24,9 @@ TERRAIN, TERRAIN_SIZE = 0.15, 1.3
 SHELL_SIZE, SHELL_FULL = 1.5, 0.3
 """A piece that reaches this many times as far as all else on every side, and encloses this share
 of its box, is a room or a sky."""
-SLAB_STEP, SLAB_SIZE = 0.02, 0.2
+SLAB_STEP, SLAB_SIZE, BLOCK = 0.02, 0.2, 0.4
+"""What all else stands on ends at most the first above its feet, is wider than the second, both as
+shares of its height, and is low or fills more than the third of its box, as no person does."""
 NEAR, OF_PIECE = 0.04, 2.5
 """Pieces this near to each other, as a share of the height, hang together; the height of a scene
 says little of the figure's where it is more than the second times the largest piece's."""
@@ -173,8 +175,10 @@ def _slabs(pieces: Pieces) -> Bool[np.ndarray, " pieces"]:
         foot = float(pieces.low[rest, 1].min())
         height = float(pieces.high[rest, 1].max()) - foot
         size = pieces.high[piece] - pieces.low[piece]
-        under = pieces.high[piece, 1] < foot + SLAB_STEP * height and size[1] < height / 2
-        out[piece] = under and (size[[0, 2]] > SLAB_SIZE * height).all()
+        under = pieces.high[piece, 1] < foot + SLAB_STEP * height
+        if under and (size[[0, 2]] > SLAB_SIZE * height).all():
+            own = Mesh(pieces.mesh.vertices, pieces.mesh.faces[pieces.of_face == piece])
+            out[piece] = size[1] < SLAB_SIZE * height or _volume(own) > BLOCK * float(size.prod())
     return out
 
 

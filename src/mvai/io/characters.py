@@ -85,7 +85,27 @@ def read_character(
             stacklevel=2,
         )
     refuse_two_people(pieces.moved(character.T_world_file), str(path))
-    return character
+    return loose_vertices_within(character)
+
+
+def loose_vertices_within(character: Character) -> Character:
+    """Vertices that no face uses, brought into the box of what is drawn: whoever asks how tall the
+    character is need not ask for them."""
+    mesh = character.mesh
+    drawn = mesh.vertices[np.unique(mesh.faces)]
+    low, high = drawn.min(0), drawn.max(0)
+
+    def within(part: Part) -> Part:
+        loose = np.ones(len(part.vertices), bool)
+        loose[part.faces] = False
+        loose &= ((part.vertices < low) | (part.vertices > high)).any(1)
+        if not loose.any():
+            return part
+        vertices = part.vertices.copy()
+        vertices[loose] = np.clip(vertices[loose], low, high)
+        return replace(part, vertices=vertices)
+
+    return replace(character, parts=tuple(within(p) for p in character.parts))
 
 
 def _without_scenery(raw: Character, up: Up, usual_up: str) -> tuple[Character, set[str], Pieces]:
