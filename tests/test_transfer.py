@@ -156,6 +156,32 @@ def test_planted_feet_do_not_slide() -> None:
     assert slide_mm(RigTransfer()) < 0.1
 
 
+def test_soles_that_hang_from_the_leg_stand_still_too() -> None:
+    """Legs so short that their upper bones share the sole, so that it moves less than the ankle."""
+    frames = 60
+    rotvecs = np.zeros((frames, len(BODY.joints), 3))
+    for side, sign in (("Left", 1), ("Right", -1)):
+        rotvecs[:, JOINT[f"{side}UpLeg"], 2] = 0.04 * sign * np.sin(np.linspace(0, 6, frames))
+    given = sequence(rotvecs)
+    registration = own_registration()
+    skin = registration.skeleton.skin
+    indices, weights = skin.weight_indices.copy(), skin.weights.copy()
+    for side in ("Left", "Right"):
+        foot = np.isin(indices[:, 0], [JOINT[f"{side}Foot"], JOINT[f"{side}ToeBase"]])
+        weights[foot] = [0.6, 0.4] + [0.0] * (weights.shape[1] - 2)
+        indices[foot, :2] = JOINT[f"{side}Foot"], JOINT[f"{side}UpLeg"]
+    skin = replace(skin, weight_indices=indices, weights=weights)
+    registration = replace(registration, skeleton=replace(registration.skeleton, skin=skin))
+    low = BODY.template[:, 1].numpy()
+    soles = np.flatnonzero(low < low.min() + 0.02)
+
+    def slide_mm(config: RigTransfer) -> float:
+        moving = posed_vertices(drive(registration, given, config))[:, soles][..., [0, 2]]
+        return 1000 * float(np.linalg.norm(np.diff(moving, axis=0), axis=-1).mean())
+
+    assert slide_mm(RigTransfer()) < 0.15 * slide_mm(RigTransfer(lock_feet=False))
+
+
 def test_contacts_have_hysteresis() -> None:
     foot = np.zeros((60, 3))
     foot[20:40, 1] = 0.3

@@ -17,19 +17,18 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
-from mvai.transfer.floor import (
+from mvai.transfer.rig_body import facing_outward, find_body
+from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
+from mvai.transfer.rig_elastic import elastic_weights
+from mvai.transfer.rig_feet import contacts, lock_feet
+from mvai.transfer.rig_find_joints import ImageDetector
+from mvai.transfer.rig_floor import (
     camera_for,
     floor_height,
     lowest_points,
     sole_points,
     stand_on_floor,
 )
-from mvai.transfer.rig_body import facing_outward, find_body
-from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
-from mvai.transfer.rig_elastic import elastic_weights
-from mvai.transfer.rig_feet import contacts, lock_feet
-from mvai.transfer.rig_find_joints import ImageDetector
-from mvai.transfer.rig_hands import fingerless, whole_hands
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_path import on_its_path
@@ -59,6 +58,9 @@ from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, Mesh, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75
+LOCK_ROUNDS = 2
+"""Of holding planted feet: soles of short legs hang partly from the shin, and so move less than the
+ankle that is moved for them."""
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 """The matrices are so small that threads gain nothing, and detection wants the other cores."""
 
@@ -180,14 +182,12 @@ def _made(
 def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:
     """World rotations of the character's joints (frames, joints, 3, 3)."""
     skeleton, own = registration.skeleton, registration.character.skin
-    body = anny_body()
-    R = whole_hands(body, motion.R_world_joint, fingerless(body, skeleton))
     if own is not None and motion.skin is not None and own.joints == skeleton.skin.joints:
         assert motion.R_world_bone is not None
         pairs = shared_bones(motion.skin, skeleton.skin)
         given = {j: motion.R_world_bone[:, i] for j, i in pairs.items()}
-        return rotations_on(skeleton, R, given)
-    return rotations_on(skeleton, R)
+        return rotations_on(skeleton, motion.R_world_joint, given)
+    return rotations_on(skeleton, motion.R_world_joint)
 
 
 @ONE_THREAD
@@ -248,9 +248,10 @@ def drive(
             np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
             for foot in motion.feet
         ]
-        Ts = transforms(R, t)
-        soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
-        R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
+        for _ in range(LOCK_ROUNDS):
+            Ts = transforms(R, t)
+            soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
+            R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
     if config.keep_touch or config.avoid_body:
         R, t = _contact(registration, body, motion, sequence, source, R, t, config)
     R = twisted(skeleton, R)

@@ -29,20 +29,17 @@ ELBOW, WRIST = 0.40, 0.74
 """Where the joints of an arm are between the shoulder and the tip of the hand."""
 KNEE = 0.50
 """Where the knee is between hip and ankle."""
+SOLE = 0.03
+"""Height of the slice that feet stand in, as a share of the character's."""
+HEEL, TOES = 0.1, 0.1
+"""How far heel and big toe's joint are from the ends of the foot, as shares of its length."""
 SHORT_ARM = 0.12
 """Arms that reach out less than this from the trunk hang at its side and cannot be followed."""
 CONFIDENCE = 0.7
-PROPORTIONS_BETWEEN = {
-    "leg": ("hip", "ankle"),
-    "arm": ("shoulder", "wrist"),
-    "trunk": ("shoulder", "hip"),
-}
-PROPORTIONS = {"leg": (0.33, 0.62), "arm": (0.22, 0.5), "trunk": (0.17, 0.4)}
-"""Lengths of people's limbs and trunk as shares of the height, widened by a third (Winter 2009)."""
 
 
 def joints_by_shape(mesh: Mesh) -> FoundJoints:
-    """Shoulders, elbows, wrists, hips, knees and ankles, as far as the shape shows them.
+    """Joints of arms and legs, heels and toes, as far as the shape shows them.
 
     Names that are not found are left out.
     """
@@ -65,19 +62,6 @@ def joints_by_shape(mesh: Mesh) -> FoundJoints:
             names.append(f"{side}_{name}")
             xyz.append((at + np.array([0, low, 0])) * [sign, 1, 1])
     return FoundJoints(tuple(names), np.array(xyz).reshape(-1, 3), np.full(len(names), CONFIDENCE))
-
-
-def of_human_proportions(found: FoundJoints, height: float) -> bool:
-    """Whether legs, arms and trunk are as long as people's, give or take a third, as shares of the
-    height."""
-    at = dict(zip(found.names, found.xyz_m / height, strict=True))
-    if not at.keys() >= {f"left_{n}" for n in ("hip", "ankle", "shoulder", "wrist")}:
-        return False
-    lengths = {
-        part: float(np.linalg.norm(at[f"left_{a}"] - at[f"left_{b}"]))
-        for part, (a, b) in PROPORTIONS_BETWEEN.items()
-    }
-    return all(low < lengths[part] < high for part, (low, high) in PROPORTIONS.items())
 
 
 def _paired(points: Float[np.ndarray, "n 3"], height: float) -> Float[np.ndarray, "m 3"]:
@@ -138,7 +122,22 @@ def _leg(half: np.ndarray, height: float, crotch: float) -> dict[str, np.ndarray
     ankle[1] = 0.11 * crotch
     hip = thigh + np.array([-0.1 * thigh[0], 0.17 * crotch, 0])
     knee = centre(float(ankle[1] + (1 - KNEE) * (hip[1] - ankle[1])), (thigh[0] + shin[0]) / 2)
-    return {"hip": hip, "knee": knee, "ankle": ankle}
+    return {"hip": hip, "knee": knee, "ankle": ankle} | _foot(half, height, ankle[0])
+
+
+def _foot(half: np.ndarray, height: float, near: float) -> dict[str, np.ndarray]:
+    """Heel and toes: the back and the front of what stands on the ground under the ankle."""
+    sole = half[half[:, 1] < SOLE * height]
+    span = _cluster(sole[:, 0], near, GAP * height)
+    if span is None:
+        return {}
+    sole = sole[(sole[:, 0] >= span[0]) & (sole[:, 0] <= span[1])]
+    x, y = (span[0] + span[1]) / 2, 0.5 * SOLE * height
+    back, front = sole[:, 2].min(), sole[:, 2].max()
+    return {
+        "heel": np.array([x, y, back + HEEL * (front - back)]),
+        "foot_index": np.array([x, y, front - TOES * (front - back)]),
+    }
 
 
 def _arm(half: np.ndarray, height: float, crotch: float) -> dict[str, np.ndarray]:

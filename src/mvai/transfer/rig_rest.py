@@ -2,7 +2,8 @@
 
 The fit turns joints both for how the character stands and for how its surface differs from the
 template's: a chest that bulges is met by a spine that leans. Only the former is pose. So limbs take
-the directions that their joints show, without a twist of their own, the trunk stands upright, and
+the directions that their joints show, without a twist of their own (thighs, whose upper joint is
+hidden, that of their surface), the trunk stands upright, and
 hands have the index finger in front, unless the fit says otherwise by more than it errs.
 """
 
@@ -23,6 +24,7 @@ FOOT_UNSURE_DEG, FOOT_SURE_DEG = 10.0, 25.0
 """Likewise of feet, whose length shows better where they point."""
 LIMBS = {"UpLeg": "Leg", "Leg": "Foot", "Arm": "ForeArm", "ForeArm": "Hand"}
 """Bones that point from a joint to the next."""
+SIDES = ("Left", "Right")
 FORWARD = np.array([0.0, 0.0, 1.0])
 
 
@@ -31,6 +33,7 @@ def rest_rotations(
     rest: Float[np.ndarray, "joints 3"],
     R_fit: Float[np.ndarray, "joints 3 3"],
     t_joint: Float[np.ndarray, "joints 3"],
+    thigh_turns: Float[np.ndarray, "2"] | None = None,
 ) -> Float[np.ndarray, "joints 3 3"]:
     """World rotation of every joint from the template's rest to the character's.
 
@@ -39,7 +42,9 @@ def rest_rotations(
         rest: where its joints are at its own rest, in the character's shape.
         R_fit: what turned its joints onto the character.
         t_joint: where the character's joints are.
+        thigh_turns: from `mvai.transfer.rig_thighs`, where the character's surface is known.
     """
+    turns = dict(zip(SIDES, np.zeros(2) if thigh_turns is None else thigh_turns, strict=True))
     R = np.empty_like(R_fit)
     for j, p in enumerate(body.parents):
         name = body.joints[j].removeprefix("Left").removeprefix("Right")
@@ -49,6 +54,8 @@ def rest_rotations(
         elif name in LIMBS:
             tip = body.joint(side + LIMBS[name])
             bone = t_joint[tip] - t_joint[j]
+            if name == "UpLeg":
+                bone = Rotation.from_rotvec(turns[side] * FORWARD).apply(bone)
             R[j] = shortest_rotation(R[p] @ (rest[tip] - rest[j]), bone) @ R[p]
         elif name == "Hand":
             R[j] = _hand(body, rest, side, R, R_fit, t_joint)

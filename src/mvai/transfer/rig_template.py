@@ -105,6 +105,10 @@ class ScaledTemplate:
     def rest_joints(self, pose: TemplatePose) -> Float[np.ndarray, "joints 3"]:
         return self.joint_rest + np.einsum("b,bjd->jd", pose.shape, self.joint_directions)
 
+    def rest_vertices(self, pose: TemplatePose) -> Float[np.ndarray, "verts 3"]:
+        """The surface at the template's own rest, in the pose's shape."""
+        return self._template + np.tensordot(pose.shape, self._directions, 1)
+
     def joint_transforms(
         self, pose: TemplatePose
     ) -> tuple[
