@@ -139,7 +139,8 @@ def test_thighs_point_as_they_are_seen(outwards_m: float):
 
 def test_what_is_far_from_the_thighs_does_not_turn_them():
     block = trimesh.creation.box((0.3, 1.2, 0.3)).subdivide().subdivide()
-    beside = Mesh(np.asarray(block.vertices) + [5.0, 3.0, 0.0], np.asarray(block.faces))
+    block.apply_translation([5.0, 3.0, 0.0])
+    beside = Mesh(np.asarray(block.vertices), np.asarray(block.faces))
     assert (thigh_turns(BODY, VERTICES, REST, beside, VERTICES, REST) == 0).all()
 
 
@@ -161,3 +162,23 @@ def test_a_limb_in_the_wrong_place_counts_for_the_whole():
     mesh = Mesh(VERTICES, BODY.faces)
     assert coverage(BODY, VERTICES, mesh, 1.7) > 0.99
     assert coverage(BODY, astray, mesh, 1.7) < 0.6
+
+
+def test_what_is_worn_does_not_hide_that_a_body_was_found():
+    """Wings larger than the body, and a robe around it; but a body that lacks a leg is none."""
+    wings = [
+        trimesh.creation.box((1.5, 0.9, 0.01)).subdivide().apply_translation((s * 0.8, 1.3, -0.25))
+        for s in (1, -1)
+    ]
+    robe = trimesh.creation.cone(0.6, 1.6, sections=64).apply_transform(
+        trimesh.geometry.align_vectors([0, 0, 1], [0, 1, 0])
+    )
+    floor = VERTICES[:, 1].min()
+    robe.apply_translation((0, floor, 0))
+    for worn in (trimesh.util.concatenate(wings), robe):
+        worn.apply_translation((0, 0 if worn is robe else floor, 0))
+        faces = np.concatenate([BODY.faces, np.asarray(worn.faces) + len(VERTICES)])
+        mesh = Mesh(np.concatenate([VERTICES, np.asarray(worn.vertices)]), faces)
+        assert coverage(BODY, VERTICES, mesh, 1.7) > 0.97
+        aside = VERTICES + np.array([0.12, 0, 0])  # Found beside where it is.
+        assert coverage(BODY, aside, mesh, 1.7) < 0.8

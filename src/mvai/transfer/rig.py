@@ -17,18 +17,19 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
-from mvai.transfer.rig_body import facing_outward, find_body
-from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
-from mvai.transfer.rig_elastic import elastic_weights
-from mvai.transfer.rig_feet import contacts, lock_feet
-from mvai.transfer.rig_find_joints import ImageDetector
-from mvai.transfer.rig_floor import (
+from mvai.transfer.floor import (
     camera_for,
     floor_height,
     lowest_points,
     sole_points,
     stand_on_floor,
 )
+from mvai.transfer.rig_body import facing_outward, find_body
+from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
+from mvai.transfer.rig_elastic import elastic_weights
+from mvai.transfer.rig_feet import contacts, lock_feet
+from mvai.transfer.rig_find_joints import ImageDetector
+from mvai.transfer.rig_hands import fingerless, whole_hands
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_path import on_its_path
@@ -182,12 +183,14 @@ def _made(
 def _rotations(registration: Registration, motion: SourceMotion) -> np.ndarray:
     """World rotations of the character's joints (frames, joints, 3, 3)."""
     skeleton, own = registration.skeleton, registration.character.skin
+    body = anny_body()
+    R = whole_hands(body, motion.R_world_joint, fingerless(body, skeleton))
     if own is not None and motion.skin is not None and own.joints == skeleton.skin.joints:
         assert motion.R_world_bone is not None
         pairs = shared_bones(motion.skin, skeleton.skin)
         given = {j: motion.R_world_bone[:, i] for j, i in pairs.items()}
-        return rotations_on(skeleton, motion.R_world_joint, given)
-    return rotations_on(skeleton, motion.R_world_joint)
+        return rotations_on(skeleton, R, given)
+    return rotations_on(skeleton, R)
 
 
 @ONE_THREAD

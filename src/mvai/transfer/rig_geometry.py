@@ -36,6 +36,13 @@ HEEL, TOES = 0.1, 0.1
 SHORT_ARM = 0.12
 """Arms that reach out less than this from the trunk hang at its side and cannot be followed."""
 CONFIDENCE = 0.7
+PROPORTIONS_BETWEEN = {
+    "leg": ("hip", "ankle"),
+    "arm": ("shoulder", "wrist"),
+    "trunk": ("shoulder", "hip"),
+}
+PROPORTIONS = {"leg": (0.33, 0.62), "arm": (0.22, 0.5), "trunk": (0.17, 0.4)}
+"""Lengths of people's limbs and trunk as shares of the height, widened by a third (Winter 2009)."""
 
 
 def joints_by_shape(mesh: Mesh) -> FoundJoints:
@@ -62,6 +69,19 @@ def joints_by_shape(mesh: Mesh) -> FoundJoints:
             names.append(f"{side}_{name}")
             xyz.append((at + np.array([0, low, 0])) * [sign, 1, 1])
     return FoundJoints(tuple(names), np.array(xyz).reshape(-1, 3), np.full(len(names), CONFIDENCE))
+
+
+def of_human_proportions(found: FoundJoints, height: float) -> bool:
+    """Whether legs, arms and trunk are as long as people's, give or take a third, as shares of the
+    height."""
+    at = dict(zip(found.names, found.xyz_m / height, strict=True))
+    if not at.keys() >= {f"left_{n}" for n in ("hip", "ankle", "shoulder", "wrist")}:
+        return False
+    lengths = {
+        part: float(np.linalg.norm(at[f"left_{a}"] - at[f"left_{b}"]))
+        for part, (a, b) in PROPORTIONS_BETWEEN.items()
+    }
+    return all(low < lengths[part] < high for part, (low, high) in PROPORTIONS.items())
 
 
 def _paired(points: Float[np.ndarray, "n 3"], height: float) -> Float[np.ndarray, "m 3"]:

@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import similarity
-from mvai.geometry.surface import components, sample_surface, vertex_normals
+from mvai.geometry.surface import (
+    components,
+    sample_surface,
+    sampled_faces,
+    vertex_normals,
+    weld,
+)
 from mvai.transfer.rig_bends import limb_bends
 from mvai.transfer.rig_find_joints import FoundJoints
 from mvai.transfer.rig_prior import Normal, Prior
@@ -36,6 +42,10 @@ SURFACE_WEIGHT = 400.0
 """Of the whole surface, next to one sure key-point."""
 NEAR = 0.03
 """Surfaces this near, as a share of the height, are taken to be one."""
+NEARLY_WHOLE, WHOLE = 0.93, 0.97
+"""Shares of the template from which on a body was surely found, but for what it wears."""
+CARRIED = 0.25
+"""A loose piece of which less than this share is covered is none of the body's."""
 LOST = 0.6
 """A limb of which less than this share is covered was not found."""
 SIDES, ENDS_OF_LIMBS = ("Left", "Right"), ("ForeArm", "Leg")
@@ -134,7 +144,9 @@ def coverage(
 ) -> float:
     """Mean share of either surface's samples that have the other near and facing alike.
 
-    What only one side of the character carries is left out: props are no part of a body. Where a
+    What only one side of the character carries is left out: props are no part of a body. Where
+    nearly all of the template is covered, so are loose pieces that it does not cover (wings, a
+    pack, a helmet), and where it is covered as a whole, all else is clothing. Where a
     forearm or a shin is hardly covered at all, its share stands for the whole: such a limb was
     found in the wrong place, however well the rest fits.
     """
@@ -151,11 +163,23 @@ def coverage(
 
     here = covered(own, own_normals, samples, normals)
     shares = [float(here.mean())]
-    if both.any():
-        shares.append(float(covered(samples[both], normals[both], own, own_normals).mean()))
+    there = covered(samples, normals, own, own_normals)
+    if shares[0] > NEARLY_WHOLE:
+        both &= ~_carried(mesh, there)
+    if both.any() and shares[0] <= WHOLE:
+        shares.append(float(there[both].mean()))
     bone = body.weight_indices[ids, body.weights[ids].argmax(1)]
     limbs = [float(here[bone == body.joint(s + n)].mean()) for s in SIDES for n in ENDS_OF_LIMBS]
     return min(float(np.mean(shares)), *(share for share in limbs if share < LOST), 1.0)
+
+
+def _carried(mesh: Mesh, covered: Bool[np.ndarray, " samples"]) -> Bool[np.ndarray, " samples"]:
+    """Which samples of the surface are on loose pieces that are hardly covered."""
+    _, welded = weld(mesh.vertices, 1e-5 * float(np.ptp(mesh.vertices[:, 1])))
+    label = components(int(welded.max()) + 1, welded[mesh.faces])
+    piece = label[welded[mesh.faces[sampled_faces(mesh.vertices, mesh.faces, len(covered)), 0]]]
+    share = np.bincount(piece, covered) / np.maximum(np.bincount(piece), 1)
+    return share[piece] < CARRIED
 
 
 class _KeypointTerm:
