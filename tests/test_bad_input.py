@@ -198,6 +198,15 @@ def test_two_people_in_one_file(inputs, tmp_path: Path, capfd):
     assert main([*arguments, "-o", str(tmp_path / "out.glb")]) == 0
 
 
+def test_scenery_is_left_out_with_a_note(inputs, tmp_path: Path, capfd):
+    floor = trimesh.creation.box((6, 0.02, 6)).apply_translation((0, -0.01, 0))
+    trimesh.util.concatenate([person(0), floor]).export(tmp_path / "scene.ply")
+    arguments = ["imitate", str(inputs[0]), "--identity", str(tmp_path / "scene.ply")]
+    assert main([*arguments, "-o", str(tmp_path / "out.glb")]) == 0
+    said = capfd.readouterr().err
+    assert "scenery" in said and "scene.ply" in said and "Warning" not in said
+
+
 def test_duplicated_and_flat_faces_are_tolerated(inputs, tmp_path: Path, capfd):
     vertices, faces = np.asarray(fake_stages.BOX.vertices), np.asarray(fake_stages.BOX.faces)
     messy = box_obj(

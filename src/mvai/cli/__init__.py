@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from mvai.types import MvaiError
+from mvai.types import MvaiError, MvaiWarning
 
 FAILED = 2
 """Exit code for bad input and for an interrupted run."""
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
+                warnings.simplefilter("always", MvaiWarning)
+                warnings.showwarning = lambda message, *_: report.note(str(message))
             command, settings = parse(list(sys.argv[1:] if argv is None else argv))
             command.run(settings, report)
             sys.stdout.flush()

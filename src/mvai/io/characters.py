@@ -15,7 +15,7 @@ from mvai.io.character_checks import checked_geometry, cleaned_attributes, refus
 from mvai.io.character_scene import Pieces, pieces_of, scenery, surroundings
 from mvai.io.files_beside import Loader, folder_loader, open_archive, read_bytes
 from mvai.io.orientation import Facing, Up, metres_per_unit, rotation_to_world
-from mvai.types import Character, MvaiError, Part, Skin
+from mvai.types import Character, MvaiError, MvaiWarning, Part, Skin
 
 Reader = Callable[[bytes, Loader, str, str], Character]
 
@@ -82,6 +82,7 @@ def read_character(
         warnings.warn(
             f"{path}: left out what is scenery and no part of the character "
             f"({', '.join(sorted(left_out))}).",
+            MvaiWarning,
             stacklevel=2,
         )
     refuse_two_people(pieces.moved(character.T_world_file), str(path))

@@ -22,7 +22,7 @@ from mvai.io.gltf_nodes import (
     scene_nodes,
     skin_matrices,
 )
-from mvai.types import Character, Part, Skin
+from mvai.types import Character, MvaiWarning, Part, Skin
 
 APPEARANCE = ("materials", "textures", "samplers")
 """Top-level arrays that go into a Character as they stand."""
@@ -203,7 +203,9 @@ def _skin(
     Ts_world_joint = np.stack([nodes.T_world_node[j] for j in joints.nodes])
     if np.median(np.linalg.det(Ts_world_joint[:, :3, :3])) < 0:
         warnings.warn(
-            f"{where}: the rig is mirrored (by a negative scale) and is left out.", stacklevel=4
+            f"{where}: the rig is mirrored (by a negative scale) and is left out.",
+            MvaiWarning,
+            stacklevel=4,
         )
         return None
     width = max(indices.shape[1] for indices, _ in bindings)

@@ -14,7 +14,7 @@ from typing import Any
 
 from mvai.io.files_beside import Loader
 from mvai.io.gltf_file import mime
-from mvai.types import Image
+from mvai.types import Image, MvaiWarning
 
 OPTION_LENGTHS = {
     "-blendu": 1, "-blendv": 1, "-boost": 1, "-mm": 2, "-o": 3, "-s": 3, "-t": 3, "-texres": 1,
@@ -102,6 +102,7 @@ def _texture(statement: str | None, load: Loader, where: str, into: Appearance) 
         if picture is None:
             warnings.warn(
                 f"{where}: the picture {name} is missing or unreadable; it is left out.",
+                MvaiWarning,
                 stacklevel=6,
             )
             into.image_of[name] = None

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from mvai.io.files_beside import Loader
 from mvai.io.mtl_read import Appearance, read_mtl
-from mvai.types import Character, MvaiError, Part
+from mvai.types import Character, MvaiError, MvaiWarning, Part
 
 STATEMENTS = ("v", "vt", "vn")
 
@@ -219,6 +219,7 @@ def _appearance(libraries: list[str], load: Loader, where: str) -> Appearance:
         if content is None:
             warnings.warn(
                 f"{where}: the material library {library} is missing; its materials are left out.",
+                MvaiWarning,
                 stacklevel=4,
             )
             continue

@@ -12,7 +12,7 @@ from mvai.types.data import (
     Part,
     Skin,
 )
-from mvai.types.errors import MvaiError
+from mvai.types.errors import MvaiError, MvaiWarning
 
 __all__ = [
     "T_CAMERA_WORLD",
@@ -24,6 +24,7 @@ __all__ = [
     "Mesh",
     "MeshSequence",
     "MvaiError",
+    "MvaiWarning",
     "Part",
     "Skin",
 ]

@@ -1,4 +1,4 @@
-"""The one error a user is meant to see."""
+"""The one error and the one warning that a user is meant to see."""
 
 
 class MvaiError(Exception):
@@ -7,3 +7,7 @@ class MvaiError(Exception):
     The message names the file, what is wrong with it and what to do. The command line
     prints it without a traceback and exits with code 2; library callers may catch it.
     """
+
+
+class MvaiWarning(UserWarning):
+    """Something was left out or guessed, said in one sentence; the command line prints it."""
