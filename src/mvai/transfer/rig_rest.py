@@ -44,7 +44,9 @@ def rest_rotations(
         t_joint: where the character's joints are.
         thigh_turns: from `mvai.transfer.rig_thighs`, where the character's surface is known.
     """
-    turns = dict(zip(SIDES, np.zeros(2) if thigh_turns is None else thigh_turns, strict=True))
+    turns: dict[str, float] = dict.fromkeys(SIDES, 0.0)
+    if thigh_turns is not None:
+        turns = dict(zip(SIDES, thigh_turns.tolist(), strict=True))
     R = np.empty_like(R_fit)
     for j, p in enumerate(body.parents):
         name = body.joints[j].removeprefix("Left").removeprefix("Right")

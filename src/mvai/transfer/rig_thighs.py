@@ -79,9 +79,9 @@ def _leans(
         across = np.array([1.0, 0, 0]) - way[0] / length**2 * way
         out = mine @ (across / np.linalg.norm(across))
         cuts = [(s, out[np.abs(along - s) < THICK / 2]) for s in STATIONS]
-        line = [(s, _middle(cut)) for s, cut in cuts if len(cut) >= FEW]
+        line = np.array([(s, _middle(cut)) for s, cut in cuts if len(cut) >= FEW])
         if len(line) >= SECTIONS:
-            leans[k] = np.arctan(np.polyfit(*np.transpose(line), 1)[0])
+            leans[k] = np.arctan(np.polyfit(line[:, 0], line[:, 1], 1)[0])
     return leans
 
 
