@@ -126,9 +126,18 @@ def test_kinds_are_told_apart() -> None:
     source = SourceAtRest(lambda: rest)
     strange = replace(acting(4)[0], vertices=V, topology="")
     read = read_any_source(trained, body, strange, False, 6, source)
-    assert source.like_people is False
+    assert source.by_network is False
     truth = posed_mean(body, R, SOME)
     assert pmd(posed_mean(body, read.R_local, SOME), truth).max() < 0.1e-4
+
+    # A rest pose that faces away contradicts the network in every frame.
+    turn = Rotation.from_euler("y", np.pi).as_matrix()
+    T = rest.skin.T_world_joint.copy()
+    T[:, :3, 3] = T[:, :3, 3] @ turn.T
+    behind = RestMesh("toy", rest.vertices @ turn.T, replace(rest.skin, T_world_joint=T))
+    away = SourceAtRest(lambda: behind)
+    read_any_source(trained, body, strange, False, 6, away)
+    assert away.by_network is True
 
     def unasked() -> RestMesh:
         raise AssertionError
@@ -136,7 +145,7 @@ def test_kinds_are_told_apart() -> None:
     person = SourceAtRest(unasked)
     sequence, R, _ = acting(4)
     read = read_any_source(trained, body, shuffled(sequence), False, 6, person)
-    assert person.like_people is True
+    assert person.by_network is True
     assert pmd(posed_mean(body, read.R_local, SOME), posed_mean(body, R, SOME)).max() < 3e-4
 
 
@@ -156,13 +165,13 @@ def test_a_source_whose_joints_are_not_found_is_read_by_the_network(
     body, trained = anny_body(), load_npt()
     lost = SourceAtRest(lambda: None)
     read_any_source(trained, body, shuffled(sequence), False, 6, lost)
-    assert lost.like_people is False
+    assert lost.by_network is False
     read_any_source(trained, body, shuffled(sequence), False, 6, lost)
     assert len(asked) == 3  # Its kind is known the second time.
     fresh = SourceAtRest(lambda: None)
     read_any_source(trained, body, sequence, True, 6, fresh)
     read_any_source(trained, body, shuffled(sequence), False, 0, fresh)
-    assert fresh.like_people is None
+    assert fresh.by_network is None
     strange = npt_detail.register(body_character(at_rest * [2.5, 1, 1]))
     assert strange.at_rest.mesh is None
     assert npt_detail.register(body_character(at_rest)).at_rest.mesh is not None

@@ -47,8 +47,8 @@ class SourceAtRest:
 
     def __init__(self, make: Callable[[], RestMesh | None]) -> None:
         self._make = make
-        self.like_people: bool | None = None
-        """Unknown before the first sequence was looked at."""
+        self.by_network: bool | None = None
+        """Whether the network reads it better; unknown before a sequence was looked at."""
 
     @cached_property
     def mesh(self) -> RestMesh | None:
@@ -94,15 +94,29 @@ def read_any_source(
     """
     known = sequence.topology == body.topology
     if source is not None and refinements and not known:
-        if source.like_people is None:
+        if source.by_network is None:
             F = sequence.frames
             some = np.unique(np.linspace(0, F - 1, min(F, TRIED_FRAMES)).round().astype(int))
             few = replace(sequence, vertices=sequence.vertices[some], confidence=None)
             tried = read_source(trained, body, few, known_order, refinements)
-            source.like_people = tried.miss_m <= LIKE_PEOPLE_M
-        if not source.like_people and source.mesh is not None:
+            source.by_network = tried.miss_m <= LIKE_PEOPLE_M or _facing_away(
+                body, source, few, tried
+            )
+        if not source.by_network and source.mesh is not None:
             return read_through_rest(body, source.mesh, sequence)
     return read_source(trained, body, sequence, known_order, refinements)
+
+
+def _facing_away(
+    body: LinearBody, source: SourceAtRest, few: MeshSequence, tried: SourcePoses
+) -> bool:
+    """Whether the rest pose, which is taken to face +Z, did not: the network, which takes a person
+    for one seen from behind now and then, says so in every frame."""
+    if source.mesh is None:
+        return False
+    R = read_through_rest(body, source.mesh, few).R_world_root
+    cosine = (np.einsum("fij,fij->f", R, tried.R_world_root) - 1) / 2
+    return bool((cosine < 0).all())
 
 
 def read_through_rest(body: LinearBody, rest: RestMesh, sequence: MeshSequence) -> SourcePoses:
