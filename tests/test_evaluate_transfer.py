@@ -8,6 +8,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
+from mvai.evaluate.transfer_joints import PARTS, joint_errors
 from mvai.evaluate.transfer_measures import (
     enclosed_volume,
     inverted_faces,
@@ -16,7 +17,7 @@ from mvai.evaluate.transfer_measures import (
     winding_numbers,
 )
 from mvai.evaluate.transfer_motions import posed, sit_to_stand
-from mvai.evaluate.transfer_page import grouped
+from mvai.evaluate.transfer_page import grouped, page
 from mvai.evaluate.transfer_truth import RigAction, acted, truth_errors
 from mvai.types import Character, Mesh, MvaiError, Part, Skin
 
@@ -125,3 +126,13 @@ def test_groups_are_means_in_order():
     assert grouped(rows, ("m",), count=len) == [
         {"m": "b", "x": 2.0, "count": 2}, {"m": "a", "x": 5.0, "count": 1},
     ]  # fmt: skip
+
+
+def test_joint_errors_are_shares_of_the_height():
+    found = {f"{s}{n}": np.zeros(3) for s in ("Left", "Right") for n in PARTS.values()}
+    own = {"LeftLeg": np.array([0.0, 0.02, 0.0]), "RightLeg": np.zeros(3), "LeftArm": np.zeros(3)}
+    errors = joint_errors(found, own, 2.0)
+    assert errors == pytest.approx(
+        {"knee_percent": 0.5, "shoulder_percent": 0, "joints_percent": 0.25}
+    )
+    assert "| knee |" in page([], [], [{"character": "one"} | errors])

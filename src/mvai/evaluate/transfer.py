@@ -22,6 +22,7 @@ from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices
 from mvai.evaluate.character_measures import planted_in_source, planted_slide
 from mvai.evaluate.tables import csv_text
+from mvai.evaluate.transfer_joints import joint_piece
 from mvai.evaluate.transfer_measures import measure_motion
 from mvai.evaluate.transfer_motions import motions
 from mvai.evaluate.transfer_page import page
@@ -36,6 +37,7 @@ from mvai.types import Animation, Character, MeshSequence, MvaiError
 ACTIONS = "mocap/m2m_cc0_animations/actions.glb"
 CAPTURES = "mocap/bvh30"
 SHARED_RIG = "identities/orig/m2m_*.glb"
+RIGGED = "identities/orig/*.glb"
 CHARACTERS = "identities/rest_obj/*.obj"
 EVERY = 5
 """Every which frame is compared with the truth."""
@@ -55,7 +57,8 @@ def evaluate_transfer(
     only: Sequence[str] = (),
     actions: Sequence[str] = (),
 ) -> str:
-    """Measures methods and writes truth.csv, characters.csv and table.md; returns the latter.
+    """Measures methods and writes truth.csv, characters.csv, table.md and, where method `rig` is
+    among them, joints.csv; returns the table.
 
     Args:
         data: folder with `identities` and `mocap`.
@@ -95,6 +98,10 @@ def evaluate_transfer(
                     )
                 done += 1
                 progress(done, total)
+    joints: list[dict[str, Any]] = []
+    for path in sorted(data.glob(RIGGED)) if "rig" in methods else ():
+        name = f"joints_{path.stem}_{file_sha256(path)[:8]}.json"
+        joints += kept(work, name, lambda p=path: _unless_it_fails(joint_piece, p)).get("rows", [])
     with report.stage("characters") as progress:
         for method in methods:
             for path in cast:
@@ -110,7 +117,9 @@ def evaluate_transfer(
                 progress(len(rows), len(methods) * len(cast) * 4)
     write_text(output / "truth.csv", csv_text(truth))
     write_text(output / "characters.csv", csv_text(rows))
-    text = page(truth, rows)
+    if joints:
+        write_text(output / "joints.csv", csv_text(joints))
+    text = page(truth, rows, joints)
     write_text(output / "table.md", text)
     return text
 

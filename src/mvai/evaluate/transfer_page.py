@@ -9,6 +9,7 @@ import numpy as np
 
 from mvai.evaluate.provenance import header
 from mvai.evaluate.tables import Column, markdown_table
+from mvai.evaluate.transfer_joints import PARTS
 
 Row = dict[str, Any]
 
@@ -29,6 +30,10 @@ SURFACE = (
     Column("where the source stands", "planted_mm", 2),
     Column("sinks, mm", "sinks_mm", 0),
 )
+JOINTS = (
+    *(Column(part, f"{part}_percent", 2) for part in PARTS),
+    Column("mean", "joints_percent", 2),
+)
 COST = (
     Column("fit, s", "fit_s", 1),
     Column("frames/s", "frames_per_s", 0),
@@ -36,8 +41,8 @@ COST = (
 )
 
 
-def page(truth: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Markdown with provenance, truth by method and pair and action, and all characters."""
+def page(truth: Sequence[Row], rows: Sequence[Row], joints: Sequence[Row] = ()) -> str:
+    """Markdown with provenance, truth by method and pair and action, joints and all characters."""
     measured = [r for r in rows if "stretch_p99" in r]
     blocks = ["# Transfer measured", "", header()]
     if truth:
@@ -58,6 +63,12 @@ def page(truth: Sequence[Row], rows: Sequence[Row]) -> str:
                  Column("action", "action"), *TRUTH),
                 grouped(known, ("method", "variant", "action")),
             ),
+        ]  # fmt: skip
+    found = [r for r in joints if "joints_percent" in r]
+    if found:
+        blocks += [
+            "## Joints against the characters' own rigs, % of height", "",
+            markdown_table((Column("character", "character"), *JOINTS), found),
         ]  # fmt: skip
     blocks += [
         "## Without truth", "",
