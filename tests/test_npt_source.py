@@ -9,11 +9,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from mvai import pipeline
 from mvai.body.anny import anny_body
 from mvai.evaluate.transfer_pmd import pmd
 from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
-from mvai.transfer import npt_detail, npt_rest
+from mvai.progress import Silent, Stopwatch
+from mvai.transfer import npt_detail, npt_rest, rig, sa_pd
 from mvai.transfer.npt_agree import agreed_vertices, laid_as_agreed
 from mvai.transfer.npt_match import body_pool
 from mvai.transfer.npt_reading import posed_mean
@@ -175,3 +177,16 @@ def test_a_source_whose_joints_are_not_found_is_read_by_the_network(
     strange = npt_detail.register(body_character(at_rest * [2.5, 1, 1]))
     assert strange.at_rest.mesh is None
     assert npt_detail.register(body_character(at_rest)).at_rest.mesh is not None
+
+
+def test_only_some_methods_can_do_without_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no body is found in it, SA-PD goes on without it, and rig says so."""
+
+    def refused(*given: object) -> None:
+        raise MvaiError("no body in the first frame")
+
+    monkeypatch.setattr(pipeline, "register", refused)
+    sequence, watch = shuffled(acting(1)[0]), Stopwatch(Silent())
+    assert pipeline._own_rest(sa_pd, sequence, sa_pd.SaPdTransfer(), watch) == ()
+    with pytest.raises(MvaiError, match="no body"):
+        pipeline._own_rest(rig, sequence, rig.RigTransfer(), watch)
