@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from mvai.benchmark.clips import clips_in
 from mvai.body.anny import anny_body
@@ -41,9 +42,13 @@ def test_the_truth_has_no_error_and_a_larger_body_only_its_size(truth):
     body = anny_body()
     scene = next(iter(clips_in(TINY, "test"))).scene
     shape = torch.from_numpy(np.asarray(scene.shape)).reshape(-1)
-    same = errors(Fitted(truth.points + 3.0, shape), truth, body)
+    same = errors(Fitted(truth.points + 3.0, shape, truth.up), truth, body)
     assert same["mpjpe_mm"] < 1e-6 and same["stature"] == pytest.approx(1.0)
-    larger = errors(Fitted(truth.points * 1.1, shape), truth, body)
+    assert same["vertical_deg"] < 1e-6
+    tilt = Rotation.from_euler("X", 20, degrees=True).as_matrix()
+    larger = errors(Fitted(truth.points * 1.1, shape, tilt @ truth.up), truth, body)
+    assert larger["vertical_deg"] == pytest.approx(20)
+    assert np.isnan(errors(Fitted(truth.points, shape, None), truth, body)["vertical_deg"])
     assert larger["mpjpe_mm"] > 20 and larger["scaled_mm"] < 1e-6
 
 
@@ -66,7 +71,7 @@ def test_quality_of_detection_is_measured_in_heights(truth):
 def test_quarters_are_by_2d_error():
     rows = [
         {"method": "a", "weights": "shipped", "pool": "test", "clip": str(i), "error_2d": i / 100,
-         "mpjpe_mm": 10.0 * i, "scaled_mm": 9.0 * i, "stature": 1.0}
+         "mpjpe_mm": 10.0 * i, "scaled_mm": 9.0 * i, "stature": 1.0, "vertical_deg": 0.0}
         for i in range(8)
     ]  # fmt: skip
     found = {r["group"]: r for r in summary(rows[::-1])}

@@ -29,7 +29,7 @@ from mvai.nets.landmark_correction import LandmarkCorrection, corrected, load_la
 from mvai.progress import Report
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
-from mvai.reconstruct.graphcmr import regressed_pose
+from mvai.reconstruct.graphcmr import regressed_pose, to_level
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.variables import Pose
@@ -40,6 +40,7 @@ from mvai.types.names import BODY_KEYPOINTS
 HIPS = LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")
 LIMB_LANDMARKS = [BODY_KEYPOINTS.index(n) for n in LIMB_JOINTS]
 QUARTERS = ("2D: best quarter", "2D: second", "2D: third", "2D: worst quarter")
+AVERAGED = ("mpjpe_mm", "scaled_mm", "stature", "vertical_deg")
 METHODS = ("smplify-x", "graphcmr", "graphcmr-parameters", "graphcmr+smplify-x")
 
 Points = Float[np.ndarray, "frames 12 3"]
@@ -53,6 +54,8 @@ COLUMNS = (
     Column("scaled MPJPE mm", "scaled_mm", 1),
     Column("stature, fitted / true", "stature", 3),
     Column("its spread", "stature_spread", 3),
+    Column("vertical off °", "vertical_deg", 1),
+    Column("median clip", "vertical_median_deg", 1),
 )
 
 
@@ -63,6 +66,8 @@ class Fitted:
     points: Points
     """`LIMB_JOINTS` in the axes of the camera (x right, y down, z forward), metres."""
     shape: Float[Tensor, " shape"]
+    up: Float[np.ndarray, "3"] | None
+    """The vertical of the levelled world in the same axes; None when it is not levelled."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Known:
     keypoints: Keypoints
     points: Points
     """True `LIMB_JOINTS` in the axes of the camera, metres."""
+    up: Float[np.ndarray, "3"]
+    """The true vertical in the same axes."""
     stature_m: float
     error_2d: float
     """As `error_2d` gives it."""
@@ -105,6 +112,7 @@ def known(body: LinearBody, clip: BenchmarkClip) -> Known | None:
         clip.folder.parent.name,
         keypoints,
         world @ T[:3, :3].T + T[:3, 3],
+        T[:3, 1],
         stature_m(body, torch.from_numpy(np.asarray(clip.scene.shape)).reshape(-1)),
         error_2d(keypoints, clip.scene.camera.project(world)),
     )
@@ -118,31 +126,41 @@ def error_2d(keypoints: Keypoints, xy_px: Float[np.ndarray, "frames 12 2"]) -> f
     return float(np.nanmedian(np.linalg.norm(seen - xy_px, axis=-1)) / height_px)
 
 
-def fitted(body: LinearBody, pose: Pose) -> Fitted:
-    """The joints of a pose in camera-aligned world axes."""
+CAMERA_FROM_ALIGNED = np.array([1.0, -1.0, -1.0])
+
+
+def fitted(body: LinearBody, pose: Pose, T_level: Float[np.ndarray, "4 4"]) -> Fitted:
+    """The joints of a pose in camera-aligned world axes, and the vertical found for it."""
     _, points = body.joints_and_keypoints(LIMB_JOINTS, pose.shape, pose.rotations, pose.translation)
-    return Fitted(points.numpy().astype(float) * np.array([1.0, -1.0, -1.0]), pose.shape[0])
+    return Fitted(
+        points.numpy().astype(float) * CAMERA_FROM_ALIGNED,
+        pose.shape[0],
+        T_level[1, :3] * CAMERA_FROM_ALIGNED,
+    )
 
 
 @torch.no_grad()
 def fit_on_corrected(body: LinearBody, network: LandmarkCorrection, keypoints: Keypoints) -> Fitted:
     """`smplify-x`, default setting, before hands and level, which move none of the joints."""
     lift = partial(corrected, network=network)
-    return fitted(body, fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights()).pose())
+    fit = fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights())
+    return fitted(body, fit.pose(), fit.level())
 
 
 @torch.no_grad()
 def fit_on_regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
     """`smplify-x --start graphcmr`, likewise."""
     lift = partial(regressed_landmarks, body=body, network=network)
-    return fitted(body, fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights()).pose())
+    fit = fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights())
+    return fitted(body, fit.pose(), fit.level())
 
 
 @torch.no_grad()
 def regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
     """`graphcmr`: bones turned onto the encoder's landmarks."""
     focal_px = default_focal_px(keypoints.width, keypoints.height)
-    return fitted(body, regressed_pose(body, network, keypoints, focal_px))
+    pose = regressed_pose(body, network, keypoints, focal_px)
+    return fitted(body, pose, to_level(body, keypoints, pose, focal_px))
 
 
 @torch.no_grad()
@@ -151,7 +169,7 @@ def regressed_parameters(body: LinearBody, network: GraphCmr, keypoints: Keypoin
     points = regressed_landmarks(keypoints, body, network)[0][:, LIMB_LANDMARKS]
     R = viewing_rotation(keypoints, default_focal_px(keypoints.width, keypoints.height))
     shape = regress(network, keypoints)[0].shape.median(0).values
-    return Fitted(np.einsum("fab,fpb->fpa", R, points.astype(float)), shape)
+    return Fitted(np.einsum("fab,fpb->fpa", R, points.astype(float)), shape, None)
 
 
 Regression = Callable[[LinearBody, GraphCmr, Keypoints], Fitted]
@@ -218,14 +236,21 @@ def is_graphcmr(path: Path) -> bool:
 
 
 def errors(found: Fitted, truth: Known, body: LinearBody) -> dict[str, float]:
-    """MPJPE before and after the clip's best scale, and the ratio of statures."""
+    """MPJPE before and after the clip's best scale, the ratio of statures, and the angle between
+    the vertical that was found and the true one (none when none was)."""
     p, q = root_relative(found.points, HIPS), root_relative(truth.points, HIPS)
     scale = float((p * q).sum() / (p * p).sum())
     return {
         "mpjpe_mm": mpjpe(p, q, HIPS),
         "scaled_mm": mpjpe(scale * p, q, HIPS),
         "stature": stature_m(body, found.shape) / truth.stature_m,
+        "vertical_deg": np.nan if found.up is None else degrees_between(found.up, truth.up),
     }
+
+
+def degrees_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> float:
+    """Angle between two directions; atan2 keeps small ones exact."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
 def evaluate_fits(
@@ -296,8 +321,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over clips, the median of MPJPE and the spread of statures."""
-    value = {k: np.array([r[k] for r in rows]) for k in ("mpjpe_mm", "scaled_mm", "stature")}
+    """Means over clips, medians of MPJPE and of the vertical, and the spread of statures."""
+    value = {k: np.array([r[k] for r in rows]) for k in AVERAGED}
     return {
         "count": len(rows),
         "mpjpe_mm": float(value["mpjpe_mm"].mean()),
@@ -305,6 +330,8 @@ def averages(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "scaled_mm": float(value["scaled_mm"].mean()),
         "stature": float(value["stature"].mean()),
         "stature_spread": float(value["stature"].std()),
+        "vertical_deg": float(value["vertical_deg"].mean()),
+        "vertical_median_deg": float(np.median(value["vertical_deg"])),
     }
 
 
@@ -323,6 +350,9 @@ training, validation people chose weights and settings, training clips were trai
   Scaled: after the best scale of each clip.
 - Stature: height at rest of the fitted over that of the true body, mean over clips and standard
   deviation.
+- Vertical: angle between the vertical of the levelled world and the true one, mean over clips and
+  median. It says how far whoever stands straight leans. The cameras have no roll; a third of
+  them hang above 2 m.
 - 2D: all clips in four equal groups by the median distance of the detected joints from the true
   ones in the picture, which is {100 * bounds[0]:.1f}, {100 * bounds[1]:.1f} and
   {100 * bounds[2]:.1f} % of the person's height where the groups meet.

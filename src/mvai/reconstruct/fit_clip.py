@@ -36,7 +36,7 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.level import balance, level
+from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS
@@ -90,16 +90,19 @@ class ClipFit:
     def level(self) -> Float[np.ndarray, "4 4"]:
         """From the camera-aligned frame of the fit to a level world with its floor at y = 0."""
         points = self.kinematics.linearise(self.u, self.shape, derivatives=False).points.numpy()
-        lean, standing = balance(BODY_JOINTS, points[:, : len(BODY_JOINTS)])
+        joints = points[:, : len(BODY_JOINTS)]
+        lean, standing = balance(BODY_JOINTS, joints)
+        root = self.kinematics.rotations(self.u)[:, self.kinematics.body.joint("Hips")].numpy()
+        held = posture(BODY_JOINTS, joints, root[:, :, 1])
         feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
         still = np.zeros((len(points), len(feet) or 2), bool)
         if not feet:
             # A detector without points on the feet: their joints tell where the floor is.
             toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in ("Left", "Right")]
-            return level(lean, standing, points[:, toes], still)
+            return level(lean, standing, points[:, toes], still, held)
         still[:-1] |= self.planted[:, feet]
         still[1:] |= self.planted[:, feet]
-        return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still)
+        return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still, held)
 
 
 def fit_clip(

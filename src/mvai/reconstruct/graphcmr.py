@@ -21,7 +21,7 @@ from mvai.reconstruct.initial import (
     solve_translation,
     viewing_rotation,
 )
-from mvai.reconstruct.level import balance, level
+from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.smplify_x import frame_confidence, surface
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
@@ -101,6 +101,7 @@ def to_level(
     joints, points = body.joints_and_keypoints(names, pose.shape, pose.rotations, pose.translation)
     ours = joints[:, [body.joint(n) for n in BODY_JOINTS]].numpy().astype(float)
     lean, standing = balance(BODY_JOINTS, ours)
+    held = posture(BODY_JOINTS, ours, pose.rotations[:, body.joint("Hips"), :, 1].numpy())
     xy = np.full((keypoints.frames, len(names), 2), np.nan)
     for i, name in enumerate(names):
         if name in keypoints.names:
@@ -110,4 +111,4 @@ def to_level(
     still = np.zeros((keypoints.frames, len(names)), bool)
     still[:-1] |= planted
     still[1:] |= planted
-    return level(lean, standing, points.numpy().astype(float), still)
+    return level(lean, standing, points.numpy().astype(float), still, held)
