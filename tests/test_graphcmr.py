@@ -25,6 +25,7 @@ from mvai.nets.landmark_correction import load_landmark_correction
 from mvai.nets.parameter_regressor import ParameterRegressor, nearest_rotations
 from mvai.reconstruct import method
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
+from mvai.reconstruct.graphcmr import lengthened
 from mvai.train.graphcmr import GraphCmrRecipe, coarse_body, posed, target_of, train_graphcmr
 from mvai.train.landmark_correction import View, truth
 from mvai.types import MvaiError
@@ -198,6 +199,22 @@ def test_bones_lie_on_the_landmarks_and_keep_their_lengths():
     found = found.numpy() - found.numpy()[:, hips].mean(1, keepdims=True)
     want = points - points[:, hips].mean(1, keepdims=True)
     assert np.linalg.norm(found - want, axis=-1)[:, limbs].mean() < 0.06
+
+
+def test_a_lengthened_body_has_its_limbs_longer_by_the_factor():
+    body = anny_body()
+    shape = torch.randn(1, body.shape_size, generator=torch.Generator().manual_seed(0))
+    longer = lengthened(body, shape, 1.05)
+
+    def limbs(shape):
+        joints = body.rest_joints(shape)[0]
+        ends = ("LeftUpLeg", "LeftLeg"), ("LeftLeg", "LeftFoot"), ("LeftArm", "LeftForeArm")
+        return torch.stack(
+            [(joints[body.joint(a)] - joints[body.joint(b)]).norm() for a, b in ends]
+        )
+
+    assert (limbs(longer) / limbs(shape)).numpy() == pytest.approx([1.05] * 3, abs=0.015)
+    assert torch.allclose(lengthened(body, shape, 1.0), shape)
 
 
 def test_graphcmr_reconstructs_the_tiny_benchmark_near_the_fit():
