@@ -99,8 +99,8 @@ def regressed_pose(
 def lengthened(
     body: LinearBody, shape: Float[torch.Tensor, "1 shape"], factor: float
 ) -> Float[torch.Tensor, "1 shape"]:
-    """The nearest shape whose joints at rest are `factor` times as far apart, as nearly as the body's
-    shapes allow (least squares)."""
+    """The nearest shape whose joints at rest are `factor` times as far apart, as nearly as
+    the body can (least squares)."""
     joints = body.rest_joints(shape)[0]
     wanted = (factor - 1) * (joints - joints[body.joint("Hips")])
     directions = body.joint_directions - body.joint_directions[:, [body.joint("Hips")]]
