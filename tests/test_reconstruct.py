@@ -20,10 +20,11 @@ from mvai.reconstruct import method
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
-from mvai.reconstruct.fit_clip import LENGTHENED, fit_clip, unseen_legs, unwrapped
+from mvai.reconstruct.fit_clip import fit_clip, unseen_legs, unwrapped
 from mvai.reconstruct.fit_windows import bridged, seen_well, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
+from mvai.reconstruct.lengthen import lengthened
 from mvai.reconstruct.level import level, posture
 from mvai.reconstruct.smplify_x import SmplifyX
 from mvai.types import Camera, Keypoints, MvaiError
@@ -399,13 +400,37 @@ def test_default_setting_finds_a_known_performance():
     assert abs(np.median(sequence.vertices[..., 1].min(1))) < 0.1
 
 
+def test_every_bone_is_lengthened_by_its_factor_and_keeps_its_direction():
+    landmarks = np.random.default_rng(0).normal(size=(5, 33, 3))
+    longer = lengthened(landmarks)
+
+    def bone(points: np.ndarray, a: str, b: str) -> np.ndarray:
+        return points[:, BODY_KEYPOINTS.index(b)] - points[:, BODY_KEYPOINTS.index(a)]
+
+    def middle(points: np.ndarray, part: str) -> np.ndarray:
+        return points[:, [BODY_KEYPOINTS.index(f"{s}_{part}") for s in ("left", "right")]].mean(1)
+
+    for a, b, factor in (
+        ("left_hip", "right_hip", 1.03), ("right_hip", "right_knee", 1.06),
+        ("left_ankle", "left_foot_index", 1.15), ("left_shoulder", "left_elbow", 1.10),
+        ("right_elbow", "right_wrist", 1.13), ("left_wrist", "left_thumb", 1.30),
+        ("left_ear", "nose", 1.03),
+    ):  # fmt: skip
+        np.testing.assert_allclose(bone(longer, a, b), 1.01 * factor * bone(landmarks, a, b))
+    trunk = [middle(p, "shoulder") - middle(p, "hip") for p in (landmarks, longer)]
+    np.testing.assert_allclose(trunk[1], 1.01 * 1.02 * trunk[0])
+
+
 def test_landmarks_that_are_too_near_as_expectations_are_give_the_true_stature():
     keypoints = performed()[0]
     body = anny_body()
+    # The factors act on points alike in x, y and z, so one matrix holds them all.
+    factors = lengthened(np.eye(33)[:, :, None].repeat(3, 2))[..., 0].T
 
     def lift(seen: Keypoints):
         assert seen.xyz_m is not None
-        return seen.xyz_m / LENGTHENED, np.full((seen.frames, 33, 2), 0.02)
+        near = np.linalg.solve(factors, np.nan_to_num(seen.xyz_m[:, :33]))
+        return near, np.full((seen.frames, 33, 2), 0.02)
 
     with torch.no_grad():
         fit = fit_clip(body, keypoints, load_pose_prior(), lift, ClipWeights())

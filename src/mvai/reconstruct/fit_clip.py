@@ -36,6 +36,7 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
+from mvai.reconstruct.lengthen import lengthened
 from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
@@ -55,11 +56,6 @@ FACE_POINTS = (
 
 SEEN = 0.2
 """Confidence below which a knee or an ankle is a guess."""
-LENGTHENED = 1.05
-"""Landmarks come as expectations, and the expected end of a limb whose direction is unsure lies
-too near: bodies fitted to them were 3.3 % shorter than 85 training and validation people of the
-benchmark, and 1.04 gives these their stature. They are 1.63 m tall on average, adults 1.65 m
-(NCD-RisC, eLife 2016), hence 1.05; how tall a person is, one camera cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -317,13 +313,13 @@ def landmarks(
     xyz, inverse = np.zeros((frames, len(names), 3)), np.zeros((frames, len(names), 3))
     position, deviation = lift(keypoints)
     R = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
-    position = np.einsum("fab,fpb->fpa", R, position)
+    position = np.einsum("fab,fpb->fpa", R, lengthened(position))
     # Confidence 0 means the frame was filled in: nothing is known there.
     seen = keypoints.seen()[:, None, None]
     for i, name in enumerate(names):
         if name in BODY_KEYPOINTS:
             j = BODY_KEYPOINTS.index(name)
-            xyz[:, i] = LENGTHENED * position[:, j]
+            xyz[:, i] = position[:, j]
             sure = np.clip(keypoints.confidence[:, keypoints.index(name)], 0.1, 1.0)
             inverse[:, i] = sure[:, None] / deviation[:, j][:, [0, 0, 1]]
     return xyz, inverse * seen
