@@ -140,8 +140,9 @@ def scenery(pieces: Pieces, surely: bool = False) -> Bool[np.ndarray, " faces"]:
     if surely and not (spared and _has_legs(pieces, groups[spared[0]])):
         return np.zeros(len(pieces.of_face), bool)
     if spared:
+        belonging = _belonging(pieces, groups, spared[0])
         for c, group in enumerate(groups):
-            if c not in spared and _stands_apart(pieces, groups, spared[0], c):
+            if c not in spared and c not in belonging:
                 out |= group
     return out[pieces.of_face]
 
@@ -236,33 +237,55 @@ def is_figure(pieces: Pieces, which: Bool[np.ndarray, " pieces"]) -> bool:
     return bool((np.ptp(top, axis=0)[[0, 2]] < NARROW_TOP * max(size[0], size[2])).all())
 
 
-def _stands_apart(
-    pieces: Pieces, groups: list[Bool[np.ndarray, " pieces"]], figure: int, other: int
-) -> bool:
-    """Whether a group is no part of the figure: on the ground beside it, or far away.
+def _belonging(pieces: Pieces, groups: list[Bool[np.ndarray, " pieces"]], figure: int) -> set[int]:
+    """The groups that are part of the figure, by way of others of its parts or at once.
 
-    What comes in pairs on both sides (hands that float, shoulder lamps) belongs to it.
+    Others stand on the ground beside it or far away. What comes in pairs on both sides (hands that
+    float, shoulder lamps) belongs to it.
     """
     from scipy.spatial import KDTree
 
-    def box(group: Bool[np.ndarray, " pieces"]) -> Float[np.ndarray, "2 3"]:
-        return np.stack([pieces.low[group].min(0), pieces.high[group].max(0)])
-
-    (low, high), mine = box(groups[figure]), box(groups[other])
+    low, high = _box(pieces, groups[figure])
     height = float(high[1] - low[1])
     vertices = pieces.mesh.vertices
-    ours = sample_surface(vertices, pieces.faces(groups[figure]), 4000)[0]
-    others = sample_surface(vertices, pieces.faces(groups[other]), 1000)[0]
-    gap = float(KDTree(ours).query(others)[0].min()) / height
-    if gap > FAR_APART:
-        return True
+    points = [
+        sample_surface(vertices, pieces.faces(g), 4000 if c == figure else 1000)[0]
+        for c, g in enumerate(groups)
+    ]
+    boxes = [_box(pieces, g) for g in groups]
+    found, newest = {figure}, {figure}
+    gap = np.full(len(groups), np.inf)
+    while newest:
+        tree = KDTree(np.concatenate([points[c] for c in newest]))
+        newest = set()
+        for c in set(range(len(groups))) - found:
+            gap[c] = min(gap[c], float(tree.query(points[c])[0].min()) / height)
+            grounded = boxes[c][0, 1] < low[1] + ON_GROUND * height
+            near = gap[c] <= FAR_APART
+            if near and (gap[c] <= APART or not grounded or _has_pair(boxes, c, low, high)):
+                newest.add(c)
+        found |= newest
+    return found
+
+
+def _box(pieces: Pieces, group: Bool[np.ndarray, " pieces"]) -> Float[np.ndarray, "2 3"]:
+    return np.stack([pieces.low[group].min(0), pieces.high[group].max(0)])
+
+
+def _has_pair(
+    boxes: list[Float[np.ndarray, "2 3"]],
+    one: int,
+    low: Float[np.ndarray, "3"],
+    high: Float[np.ndarray, "3"],
+) -> bool:
+    """Whether another box is its mirror image about the middle of the figure (`low` to `high`)."""
     for axis in (0, 2):
-        mirrored = mine.copy()
-        mirrored[:, axis] = low[axis] + high[axis] - mine[::-1, axis]
-        for c, group in enumerate(groups):
-            if c != other and np.abs(mirrored - box(group)).max() < TWIN * height:
-                return False
-    return gap > APART and bool(mine[0, 1] < low[1] + ON_GROUND * height)
+        mirrored = boxes[one].copy()
+        mirrored[:, axis] = low[axis] + high[axis] - boxes[one][::-1, axis]
+        for c, box in enumerate(boxes):
+            if c != one and np.abs(mirrored - box).max() < TWIN * (high[1] - low[1]):
+                return True
+    return False
 
 
 def _has_legs(pieces: Pieces, which: Bool[np.ndarray, " pieces"]) -> bool:
