@@ -82,8 +82,9 @@ def test_the_default_setting_finds_the_body(body_models: Path, model: str):
     # The world was levelled, so compare in the camera's axes.
     R = np.diag([1.0, -1, -1]) @ sequence.camera.T_camera_world[:3, :3]
     turned = type(sequence)(sequence.vertices @ R.T.astype(np.float32), sequence.faces, 25.0)
-    # The landmark correction is at home on drawn people, not on exact landmarks as here.
-    assert limb_error_m(body, turned, limbs) < 0.04
+    # The landmark correction and its lengthening are at home on what a detector makes of people,
+    # not on exact landmarks as here: 35 to 42 mm, where a wrong body or pose is 100 and more off.
+    assert limb_error_m(body, turned, limbs) < 0.05
 
 
 def test_the_prior_of_another_rest_pose_is_the_same_prior(body_models: Path):
