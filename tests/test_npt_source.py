@@ -51,7 +51,7 @@ def test_frames_outvote_the_one_that_is_wrong() -> None:
     ids, points, normals, laid, R = laid_wrongly()
     rest = body.template.numpy()
     arm = np.isin(
-        body.weight_indices[ids, body.weights[ids].argmax(1)],
+        body.strongest_joint[ids],
         [body.joint("RightArm"), body.joint("RightForeArm")],
     )
 

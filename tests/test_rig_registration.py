@@ -32,8 +32,7 @@ def along_arm(points: np.ndarray) -> np.ndarray:
 
 def arm_faces() -> np.ndarray:
     """True for faces of the left arm and hand."""
-    strongest = BODY.weight_indices[np.arange(len(VERTICES)), BODY.weights.argmax(1)]
-    names = [BODY.joints[j] for j in strongest]
+    names = [BODY.joints[j] for j in BODY.strongest_joint]
     arm = np.array([n.startswith(("LeftArm", "LeftForeArm", "LeftHand")) for n in names])
     return arm[BODY.faces].all(1)
 

@@ -26,8 +26,7 @@ class Looks:
 
 def random_looks(body: LinearBody, rng: np.random.Generator) -> Looks:
     """Skin, hair, shirt, trousers and shoes, cut along the bones; patterned and loose or tight."""
-    strongest = np.take_along_axis(body.weight_indices, body.weights.argmax(1)[:, None], 1)[:, 0]
-    names = np.array(body.joints)[strongest]
+    names = np.array(body.joints)[body.strongest_joint]
     rest = body.template.numpy()
     colors = np.tile(np.array([224, 172, 140]) * rng.uniform(0.4, 1.12), (len(rest), 1))
     thickness = np.zeros(len(rest))

@@ -232,6 +232,11 @@ class LinearBody:
         return torch.einsum("vj,fjk->fvk", dense, A).unflatten(-1, (3, 4))
 
     @cached_property
+    def strongest_joint(self) -> Int[np.ndarray, " verts"]:
+        """The joint that moves each vertex most."""
+        return self.weight_indices[np.arange(len(self.weights)), self.weights.argmax(1)]
+
+    @cached_property
     def dense_weights(self) -> Float[Tensor, "verts joints"]:
         """Skin weights of every vertex for every joint."""
         W = np.zeros((len(self.weights), len(self.joints)), np.float32)

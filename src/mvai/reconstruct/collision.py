@@ -77,13 +77,10 @@ def spheres_of(body: LinearBody) -> Spheres:
     """Place spheres in the mean body; a radius is the median distance of a bone's own skin."""
     joints = body.joint_template.numpy()[[body.joint(n) for n in BODY_JOINTS]]
     vertices = body.template.numpy()
-    strongest = np.take_along_axis(body.weight_indices, body.weights.argmax(1)[:, None], axis=1)[
-        :, 0
-    ]
     start, end, along, radius, bone = [], [], [], [], []
     for b, (first, last) in enumerate(SEGMENTS.items()):
         i, j = BODY_JOINTS.index(first), BODY_JOINTS.index(last)
-        skin = vertices[strongest == body.joint(first)]
+        skin = vertices[body.strongest_joint == body.joint(first)]
         axis = joints[j] - joints[i]
         t = np.clip((skin - joints[i]) @ axis / (axis @ axis), 0, 1)
         distance = np.linalg.norm(skin - joints[i] - t[:, None] * axis, axis=1)
@@ -97,7 +94,7 @@ def spheres_of(body: LinearBody) -> Spheres:
             bone.append(b)
     # The head's sphere: beyond the joint by one radius, on the line from the neck.
     i, j = BODY_JOINTS.index("Neck"), BODY_JOINTS.index("Head")
-    skin = vertices[strongest == body.joint("Head")]
+    skin = vertices[body.strongest_joint == body.joint("Head")]
     width = np.ptp(skin[:, 0]) / 2
     start.append(i)
     end.append(j)

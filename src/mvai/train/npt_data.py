@@ -50,10 +50,9 @@ PUFF = 0.02
 
 def ordered_vertices(body: LinearBody, each: int = 8) -> Int[np.ndarray, " points"]:
     """Vertices by which a mesh in the body's topology is read: some of every joint."""
-    own = body.weight_indices[np.arange(len(body.weights)), body.weights.argmax(1)]
     chosen = []
     for j in range(len(body.joints)):
-        mine = np.flatnonzero(own == j)
+        mine = np.flatnonzero(body.strongest_joint == j)
         if len(mine):
             chosen.append(mine[np.unique(np.linspace(0, len(mine) - 1, each).round().astype(int))])
     return np.sort(np.concatenate(chosen))

@@ -104,8 +104,7 @@ class Match(Protocol):
 
 def body_pool(body: LinearBody) -> Surface:
     """Vertices among which those of points are found: as many of every joint."""
-    own = body.weight_indices[np.arange(len(body.weights)), body.weights.argmax(1)]
-    ids = [np.flatnonzero(own == j) for j in range(len(body.joints))]
+    ids = [np.flatnonzero(body.strongest_joint == j) for j in range(len(body.joints))]
     ids = [i[np.linspace(0, len(i) - 1, min(len(i), A_JOINT)).astype(int)] for i in ids]
     return Surface.of(body, np.concatenate(ids))
 

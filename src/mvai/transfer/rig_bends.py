@@ -97,9 +97,7 @@ def _below(body: LinearBody, top: int) -> list[int]:
 def _nearest_bone(
     body: LinearBody, fitted: np.ndarray, points: Float[np.ndarray, "n 3"]
 ) -> Int[np.ndarray, " n"]:
-    strongest = body.weights.argmax(1)
-    bone = body.weight_indices[np.arange(len(fitted)), strongest]
-    return bone[KDTree(fitted).query(points)[1]]
+    return body.strongest_joint[KDTree(fitted).query(points)[1]]
 
 
 def _cut(along: np.ndarray, piece: np.ndarray, on_limb: np.ndarray, expected: float) -> Bend | None:

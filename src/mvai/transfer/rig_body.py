@@ -98,8 +98,7 @@ def facing_outward(character: Character) -> Character:
 
 def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:
     """Least distance between the two hands (metres)."""
-    bone = body.weight_indices[np.arange(len(fitted)), body.weights.argmax(1)]
-    name = np.array(body.joints)[bone]
+    name = np.array(body.joints)[body.strongest_joint]
     left, right = (fitted[np.char.startswith(name, f"{side}Hand")] for side in ("Left", "Right"))
     return float(KDTree(left).query(right)[0].min())
 

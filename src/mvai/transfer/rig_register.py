@@ -168,7 +168,7 @@ def coverage(
         both &= ~_carried(mesh, there)
     if both.any() and shares[0] <= WHOLE:
         shares.append(float(there[both].mean()))
-    bone = body.weight_indices[ids, body.weights[ids].argmax(1)]
+    bone = body.strongest_joint[ids]
     limbs = [float(here[bone == body.joint(s + n)].mean()) for s in SIDES for n in ENDS_OF_LIMBS]
     return min(float(np.mean(shares)), *(share for share in limbs if share < LOST), 1.0)
 

@@ -66,8 +66,7 @@ def _leans(
     """Angle (radians) about +Z from the way between the joints to the line of the cross-sections,
     of the left and the right thigh; NaN where no line is seen."""
     points, _ = sample_surface(mesh.vertices.astype(np.float64), mesh.faces, SAMPLES)
-    bone = body.weight_indices[np.arange(len(surface)), body.weights.argmax(1)]
-    bone = bone[KDTree(surface).query(points)[1]]
+    bone = body.strongest_joint[KDTree(surface).query(points)[1]]
     leans = np.full(2, np.nan)
     for k, side in enumerate(("Left", "Right")):
         hip, knee = body.joint(f"{side}UpLeg"), body.joint(f"{side}Leg")
