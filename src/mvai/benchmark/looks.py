@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from mvai.body.model import LinearBody
 from mvai.io.render import Lights
+from mvai.types.names import SIDES
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def random_looks(body: LinearBody, rng: np.random.Generator) -> Looks:
 
 
 def _both(*parts: str) -> list[str]:
-    return [side + part for side in ("Left", "Right") for part in parts]
+    return [side + part for side in SIDES for part in parts]
 
 
 def shirt(names: np.ndarray, rest: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ from mvai.body.retarget import about, angle_about, rest_skeleton, swings
 from mvai.body.skeletons import source_joints
 from mvai.io.bvh import BvhClip, read_bvh
 from mvai.types import MvaiError
-from mvai.types.names import BODY_JOINTS
+from mvai.types.names import BODY_JOINTS, SIDES
 
 SPIKE_SPEED = 0.35
 """A joint that moves this share of the body's height in one frame is an error of capture."""
@@ -200,7 +200,7 @@ def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
         R = rotations_like(clip, index, body)
     except MvaiError as error:
         raise MvaiError(f"{path}: {error}") from error
-    for side in ("Left", "Right"):
+    for side in SIDES:
         _align_elbow(R, ours, side)
         axis = ours[f"{side}Hand"] - ours[f"{side}ForeArm"]
         R[f"{side}ForeArm"] = _share_twist(R[f"{side}ForeArm"], R[f"{side}Hand"], axis)

@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from mvai.body.model import LinearBody
 from mvai.body.smpl_files import SIZES, read_model
-from mvai.types.names import FACE_KEYPOINTS, FINGERS
+from mvai.types.names import FACE_KEYPOINTS, FINGERS, SIDES
 
 BODY = (
     "Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot",
@@ -28,7 +28,7 @@ BODY = (
 """The 22 joints that all models of the family begin with, in their order."""
 HANDS = tuple(
     f"{side}Hand{finger}{i}"
-    for side in ("Left", "Right")
+    for side in SIDES
     for finger in ("Index", "Middle", "Pinky", "Ring", "Thumb")
     for i in (1, 2, 3)
 )

@@ -11,8 +11,8 @@ from scipy.spatial import KDTree
 from mvai.evaluate.transfer_measures import winding_numbers
 from mvai.transfer.rig_touches import Touches
 from mvai.types import Mesh, Skin
+from mvai.types.names import SIDES
 
-SIDES = ("Left", "Right")
 ASKED = 150
 """Vertices of each hand and forearm that are asked whether they are in the body."""
 CLOSE = 0.9

@@ -21,12 +21,12 @@ from mvai.progress import Silent, Stopwatch
 from mvai.transfer.rig import RigTransfer
 from mvai.transfer.rig_names import body_bones
 from mvai.types import MvaiError
+from mvai.types.names import SIDES
 
 PARTS = {
     "hip": "UpLeg", "knee": "Leg", "ankle": "Foot",
     "shoulder": "Arm", "elbow": "ForeArm", "wrist": "Hand",
 }  # fmt: skip
-SIDES = ("Left", "Right")
 
 Joints = Mapping[str, Float[np.ndarray, "3"]]
 

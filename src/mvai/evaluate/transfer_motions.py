@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mvai.body.bvh_poses import PoseClip, body_positions, poses_from_bvh
 from mvai.body.model import LinearBody
 from mvai.types import MeshSequence, MvaiError
-from mvai.types.names import BODY_JOINTS
+from mvai.types.names import BODY_JOINTS, SIDES
 
 CAPTURED = {
     "walk": ("cmu_07_01", 0, 79),
@@ -82,7 +82,7 @@ def sit_to_stand(body: LinearBody, frames: int = 60) -> PoseClip:
     pose = np.zeros((frames, len(BODY_JOINTS), 3), np.float32)
     index = {n: i for i, n in enumerate(BODY_JOINTS)}
     pose[:, index["Hips"], 0] = trunk
-    for side in ("Left", "Right"):
+    for side in SIDES:
         pose[:, index[f"{side}UpLeg"], 0] = -thigh - trunk
         pose[:, index[f"{side}Leg"], 0] = thigh
         # Arms come forward with the lean, as they do for balance.

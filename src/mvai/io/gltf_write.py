@@ -20,16 +20,13 @@ from mvai.io.atomic import written_whole
 from mvai.io.gltf_motion import local_transforms, quaternions_xyzw, reduced_influences
 from mvai.io.gltf_pack import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, Packer
 from mvai.types import Animation, Character, MvaiError, Part, Skin
-from mvai.types.names import BODY_JOINTS, FINGERS
+from mvai.types.names import BODY_JOINTS, FINGERS, SIDES
 
 MAX_MORPH_FRAMES = 240
 """Every frame of a free animation is a whole mesh; beyond this no viewer loads it gladly."""
 
 MIXAMO_JOINTS = frozenset(BODY_JOINTS) | {
-    f"{side}Hand{finger}{i}"
-    for side in ("Left", "Right")
-    for finger in FINGERS
-    for i in (1, 2, 3, 4)
+    f"{side}Hand{finger}{i}" for side in SIDES for finger in FINGERS for i in (1, 2, 3, 4)
 }
 MOVES_M = 1e-6
 """A translation that changes less than this is left to the rest pose."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvai.body.model import LinearBody
+from mvai.types.names import SIDES
 
 PAPER_RHO_PX = 100.0
 """Scale of the robust data term in the original's settings."""
@@ -44,7 +45,7 @@ def hinge_axes(body: LinearBody) -> tuple[list[int], Float[Tensor, "4 3"], Float
     """
     rest = body.joint_template
     joints, axes, bends = [], [], []
-    for side in ("Left", "Right"):
+    for side in SIDES:
         up, mid, low = (body.joint(side + n) for n in ("Arm", "ForeArm", "Hand"))
         a = torch.nn.functional.normalize(rest[mid] - rest[up], dim=0)
         b = torch.nn.functional.normalize(rest[low] - rest[mid], dim=0)

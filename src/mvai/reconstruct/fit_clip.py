@@ -40,7 +40,7 @@ from mvai.reconstruct.lengthen import lengthened
 from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
-from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS
+from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS, SIDES
 
 FOOT_POINTS = tuple(
     f"{side}_{p}"
@@ -94,7 +94,7 @@ class ClipFit:
         still = np.zeros((len(points), len(feet) or 2), bool)
         if not feet:
             # A detector without points on the feet: their joints tell where the floor is.
-            toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in ("Left", "Right")]
+            toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in SIDES]
             return level(lean, standing, points[:, toes], still, held)
         still[:-1] |= self.planted[:, feet]
         still[1:] |= self.planted[:, feet]

@@ -21,7 +21,7 @@ from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.reconstruct.energy import gmof, project
 from mvai.reconstruct.variables import Pose, finger_joints
 from mvai.types import Keypoints
-from mvai.types.names import FINGERS, HAND_POINTS
+from mvai.types.names import FINGERS, HAND_POINTS, SIDES
 
 PIXEL_M = 0.006
 """Standard deviation of a hand key-point, as metres at the person's depth."""
@@ -112,7 +112,7 @@ def _stiffness(body: LinearBody) -> Float[Tensor, "30 3 3"]:
     """
     rest = body.joint_template.numpy()
     out = []
-    for side in ("Left", "Right"):
+    for side in SIDES:
         at = lambda n, s=side: rest[body.joint(f"{s}Hand{n}")]  # noqa: E731
         palm = np.cross(at("Index1") - at(""), at("Pinky1") - at(""))
         bend = sum(

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from mvai.types.names import SIDES
+
 SEGMENTS = (
     (0.028, "Arm", "ForeArm"),
     (0.022, "ForeArm", "Hand"),
@@ -121,7 +123,7 @@ def balance(
     mass = 0.081 * at("Head") + 0.497 * (at("Hips") + at("Neck")) / 2
     straight = np.ones(len(t_world_joint))
     support = np.zeros_like(mass)
-    for side in ("Left", "Right"):
+    for side in SIDES:
         for share, a, b in SEGMENTS:
             mass = mass + share * (at(side + a) + at(side + b)) / 2
         hip, knee, ankle = (at(side + n) for n in ("UpLeg", "Leg", "Foot"))
@@ -150,7 +152,7 @@ def posture(
     """
 
     def limbs(upper: str, lower: str) -> np.ndarray:
-        ends = [(joints.index(s + upper), joints.index(s + lower)) for s in ("Left", "Right")]
+        ends = [(joints.index(s + upper), joints.index(s + lower)) for s in SIDES]
         both = [_unit(t_world_joint[:, a] - t_world_joint[:, b]) for a, b in ends]
         return _unit(both[0] + both[1])
 

@@ -25,11 +25,11 @@ from mvai.train.npt_poses import (
     seen_shapes,
     whole_rotations,
 )
-from mvai.types.names import BODY_JOINTS
+from mvai.types.names import BODY_JOINTS, SIDES
 
 LIMBS = tuple(
     tuple(n for n in BODY_JOINTS[1:] if n.startswith(side) and any(part in n for part in parts))
-    for side in ("Left", "Right")
+    for side in SIDES
     for parts in (("Leg", "Foot", "Toe"), ("Shoulder", "Arm", "Hand"))
 )
 """Joints of each leg and arm; trunk, neck and head are what is left."""

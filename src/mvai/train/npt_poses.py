@@ -17,7 +17,7 @@ from torch import Tensor
 from mvai.benchmark.poses import PoseClip, mirrored_pose
 from mvai.body.model import LinearBody
 from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.types.names import BODY_JOINTS, FINGERS
+from mvai.types.names import BODY_JOINTS, FINGERS, SIDES
 
 IDENTITIES = 16
 POSES = 800
@@ -63,7 +63,7 @@ def finger_rotations(
 
     rest = body.joint_template.numpy().astype(float)
     out = {}
-    for s, side in enumerate(("Left", "Right")):
+    for s, side in enumerate(SIDES):
         at = lambda n, s=side: rest[body.joint(f"{s}Hand{n}")]  # noqa: E731
         unit = lambda v: v / np.linalg.norm(v)  # noqa: E731
         palm = np.cross(at("Index1") - at(""), at("Pinky1") - at(""))

@@ -19,6 +19,7 @@ from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Character, MvaiError
+from mvai.types.names import SIDES
 
 SAMPLES = 2048
 """Points spread evenly over the identity's surface, from which it is known as a whole."""
@@ -146,7 +147,7 @@ def without_far_bones(
 def leg_length(body: LinearBody, positions: Float[np.ndarray, "joints 3"]) -> float:
     """Mean length from hip over knee to ankle."""
     total = 0.0
-    for side in ("Left", "Right"):
+    for side in SIDES:
         chain = positions[[body.joint(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
         total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
     return total / 2

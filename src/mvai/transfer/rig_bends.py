@@ -18,10 +18,11 @@ from scipy.spatial import KDTree
 from mvai.body.model import LinearBody
 from mvai.geometry.surface import components, weld
 from mvai.types import Mesh
+from mvai.types.names import SIDES
 
 LIMBS = tuple(
     (side + a, side + b, side + c)
-    for side in ("Left", "Right")
+    for side in SIDES
     for a, b, c in (("Arm", "ForeArm", "Hand"), ("UpLeg", "Leg", "Foot"))
 )
 """First joint, the one in the middle, and the end of each limb."""

@@ -23,6 +23,7 @@ from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_register import FittedTemplate, fit_template
 from mvai.types import Character, MvaiError
+from mvai.types.names import SIDES
 
 SURE = 0.9
 """Coverage from which a fit is taken without trying others."""
@@ -99,7 +100,7 @@ def facing_outward(character: Character) -> Character:
 def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:
     """Least distance between the two hands (metres)."""
     name = np.array(body.joints)[body.strongest_joint]
-    left, right = (fitted[np.char.startswith(name, f"{side}Hand")] for side in ("Left", "Right"))
+    left, right = (fitted[np.char.startswith(name, f"{side}Hand")] for side in SIDES)
     return float(KDTree(left).query(right)[0].min())
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from mvai.body.model import LinearBody
 from mvai.geometry.surface import components
-from mvai.types.names import FINGERS
+from mvai.types.names import FINGERS, SIDES
 
 MIDDLE = FINGERS[1:].index("Middle")
 OUTER = 0.5
@@ -33,7 +33,7 @@ def merged_fingers(
         W: its weights.
     """
     W = W.copy()
-    for side in ("Left", "Right"):
+    for side in SIDES:
         columns = np.array(
             [[body.joint(f"{side}Hand{f}{k}") for k in (1, 2, 3)] for f in FINGERS[1:]]
         )

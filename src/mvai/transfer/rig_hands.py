@@ -17,9 +17,8 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, shortest_rotation
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.types import Skin
-from mvai.types.names import FINGERS
+from mvai.types.names import FINGERS, SIDES
 
-SIDES = ("Left", "Right")
 LONG_FINGERS = FINGERS[1:]
 TIP = 0.8
 """Length of a finger's last piece, as a share of the one before it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from mvai.types import Skin
+from mvai.types.names import SIDES
 
 LIMB_WORDS = {
     "UpLeg": ("upleg", "thigh", "upperleg"),
@@ -30,11 +31,9 @@ FINGER_WORDS = {
     "Pinky": ("pinky", "little", "finger4"),
 }
 NEEDED = tuple(
-    f"{side}{bone}"
-    for side in ("Left", "Right")
-    for bone in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")
+    f"{side}{bone}" for side in SIDES for bone in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")
 )
-SIDES = {"l": "Left", "left": "Left", "r": "Right", "right": "Right"}
+SIDE_OF_WORD = {"l": "Left", "left": "Left", "r": "Right", "right": "Right"}
 PREFIX_WORDS = {"mixamorig", "bip", "cc", "base", "def", "org", "valvebiped", "character", "rig"}
 
 
@@ -44,8 +43,8 @@ def read_name(name: str) -> tuple[str, str]:
     bare = re.sub(r"(?i)^(mixamorig\d*|bip\d+)[ _]?", "", bare)
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", bare)
     words = [w.lower() for w in words]
-    side = next((SIDES[w] for w in words if w in SIDES), "")
-    rest = [w for w in words if w not in SIDES and w not in PREFIX_WORDS]
+    side = next((SIDE_OF_WORD[w] for w in words if w in SIDE_OF_WORD), "")
+    rest = [w for w in words if w not in SIDE_OF_WORD and w not in PREFIX_WORDS]
     return side, "".join(str(int(w)) if w.isdigit() else w for w in rest)
 
 
@@ -58,14 +57,14 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
     for i, name in enumerate(skin.joints):
         named.setdefault(read_name(name), i)
     found: dict[str, int] = {}
-    for side in ("Left", "Right"):
+    for side in SIDES:
         for joint, words in LIMB_WORDS.items():
             bone = next((named[side, w] for w in words if (side, w) in named), None)
             if bone is not None:
                 found[side + joint] = bone
     if any(n not in found for n in NEEDED) or not _plausible(skin, found):
         return None
-    for side in ("Left", "Right"):
+    for side in SIDES:
         if f"{side}Hand" in found:
             found |= _fingers(skin, side, found[f"{side}Hand"])
     hips = _meeting(skin, found["LeftUpLeg"], found["RightUpLeg"])
@@ -84,7 +83,7 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
         neck = _path(skin, chest, head)[:-1]
         if neck:
             found["Neck"] = neck[0]
-    for side in ("Left", "Right"):
+    for side in SIDES:
         collar = _path(skin, chest, found[f"{side}Arm"])[:-1]
         if collar:
             found[f"{side}Shoulder"] = collar[0]

@@ -19,6 +19,7 @@ from mvai.transfer.rig_names import body_bones
 from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.types import Character
+from mvai.types.names import SIDES
 
 TRUST = {"ToeBase": 0.3, "Head": 0.2, "Hips": 0.0, "Neck": 0.2, "Shoulder": 0.2}
 """How far the place of a bone means the same in every rig; 1 unless it stands here."""
@@ -58,9 +59,7 @@ def own_rig(
         j = body.joint(name)
         source[bone] = j
         A[bone] = R_world_joint[j].T @ skin.T_world_joint[bone, :3, :3]
-    left, right = (
-        (bones[f"{s}UpLeg"], bones[f"{s}Leg"], bones[f"{s}Foot"]) for s in ("Left", "Right")
-    )
+    left, right = ((bones[f"{s}UpLeg"], bones[f"{s}Leg"], bones[f"{s}Foot"]) for s in SIDES)
     skeleton = DrivenSkeleton(
         skin=skin, source=source, A_template_joint=A, legs=(left, right), root=bones["Hips"]
     )

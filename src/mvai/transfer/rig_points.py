@@ -25,6 +25,7 @@ from mvai.transfer.rig_retarget import (
 )
 from mvai.transfer.rig_source import SourceMotion
 from mvai.types import Mesh, MeshSequence, Skin
+from mvai.types.names import SIDES
 
 ADULT_LEG_M = 0.8
 SPACING_M = {"hand": 0.016, "forearm": 0.025, "body": 0.03}
@@ -38,7 +39,6 @@ MISSED = 0.2
 """Largest share of points that may find no surface."""
 ALIKE = 0.3
 """Least cosine between normals of a place and of the point."""
-SIDES = ("Left", "Right")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from mvai.transfer.rig_rest import rest_rotations
 from mvai.transfer.rig_template import LIMBS, ScaledTemplate, TemplatePoints, TemplatePose
 from mvai.transfer.rig_thighs import thigh_turns
 from mvai.types import Mesh
+from mvai.types.names import SIDES
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 HAND_TIPS = ("_index", "_pinky", "_thumb")
@@ -48,7 +49,7 @@ CARRIED = 0.25
 """A loose piece of which less than this share is covered is none of the body's."""
 LOST = 0.6
 """A limb of which less than this share is covered was not found."""
-SIDES, ENDS_OF_LIMBS = ("Left", "Right"), ("ForeArm", "Leg")
+ENDS_OF_LIMBS = ("ForeArm", "Leg")
 BIG_HEAD = 1.35
 """A head that must grow more than this to reach the crown is no human's."""
 OUTSIDE = 0.01

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from mvai.body.model import LinearBody
 from mvai.body.retarget import about, angle_about
 from mvai.geometry.rigid import shortest_rotation
+from mvai.types.names import SIDES
 
 UNSURE_DEG, SURE_DEG = 20.0, 40.0
 """Turns of the fit up to the first are taken for differences of shape, from the second on for
@@ -24,7 +25,6 @@ FOOT_UNSURE_DEG, FOOT_SURE_DEG = 10.0, 25.0
 """Likewise of feet, whose length shows better where they point."""
 LIMBS = {"UpLeg": "Leg", "Leg": "Foot", "Arm": "ForeArm", "ForeArm": "Hand"}
 """Bones that point from a joint to the next."""
-SIDES = ("Left", "Right")
 FORWARD = np.array([0.0, 0.0, 1.0])
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from mvai.body.model import LinearBody
 from mvai.types import Skin
+from mvai.types.names import SIDES
 
 SAME_NAMES = 0.8
 """Rigs that share at least this part of their bones' names may be of one make."""
@@ -140,7 +141,6 @@ def leg_length(
 def body_legs(body: LinearBody) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Hip, knee and ankle joints of the left and right leg."""
     left, right = (
-        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot"))
-        for s in ("Left", "Right")
+        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot")) for s in SIDES
     )
     return left, right

@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from mvai.body.model import LinearBody
 from mvai.geometry.surface import sample_surface
 from mvai.types import Mesh
+from mvai.types.names import SIDES
 
 SAMPLES = 20_000
 STATIONS = np.linspace(0.5, 1.0, 11)
@@ -68,7 +69,7 @@ def _leans(
     points, _ = sample_surface(mesh.vertices.astype(np.float64), mesh.faces, SAMPLES)
     bone = body.strongest_joint[KDTree(surface).query(points)[1]]
     leans = np.full(2, np.nan)
-    for k, side in enumerate(("Left", "Right")):
+    for k, side in enumerate(SIDES):
         hip, knee = body.joint(f"{side}UpLeg"), body.joint(f"{side}Leg")
         way = t_joint[knee] - t_joint[hip]
         length = float(np.linalg.norm(way))

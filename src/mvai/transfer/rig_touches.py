@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from mvai.body.model import LinearBody
 from mvai.transfer.rig_nearest import movers_of, nearest
 from mvai.transfer.rig_points import PointSet
+from mvai.types.names import SIDES
 
 TOUCH_M, FAR_M = 0.015, 0.06
 """A hand this near to something touches it, and one this far has nothing to do with it."""
@@ -121,7 +122,7 @@ def hanging_arms(
 
     down = turned("Spine1", "Hips")
     share = []
-    for side in ("Left", "Right"):
+    for side in SIDES:
         upper = turned(f"{side}Arm", f"{side}ForeArm")
         forearm = turned(f"{side}ForeArm", f"{side}Hand")
         bent = _rise(_angle_deg(upper, forearm), *BENT_DEG)

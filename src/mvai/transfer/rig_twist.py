@@ -20,6 +20,7 @@ from mvai.geometry.surface import components, weld
 from mvai.transfer.rig_retarget import DrivenSkeleton, Twist
 from mvai.transfer.rig_weights import prune
 from mvai.types import Mesh, Skin
+from mvai.types.names import SIDES
 
 FIRST, LAST = 0.1, 0.9
 """Part of a bone's length over which the twist rises."""
@@ -41,7 +42,7 @@ class Limb:
 
 LIMBS = tuple(
     Limb(side + bone, other if other == "Hips" else side + other, side + end, joints)
-    for side in ("Left", "Right")
+    for side in SIDES
     for bone, other, end, joints in (
         ("ForeArm", "Hand", "Hand", 3),
         ("Arm", "Shoulder", "ForeArm", 2),

@@ -19,6 +19,7 @@ from mvai.geometry.surface import components, edges, vertex_normals, weld
 from mvai.transfer.rig_fingers import merged_fingers
 from mvai.transfer.rig_skirt import hanging_cloth
 from mvai.types import Mesh
+from mvai.types.names import SIDES
 
 INFLUENCES = 4
 NEAR = 0.03
@@ -221,7 +222,7 @@ def _rigid_pieces(
     np.minimum.at(least, piece, W[np.arange(len(W)), owner[piece]])
     hard = ~small & (mean.max(1) > OWNED) & (least > OWNED_LEAST)
     mean[hard] = np.eye(W.shape[1])[owner[hard]]
-    for side in ("Left", "Right"):
+    for side in SIDES:
         of_hand = mean[:, [n.startswith(f"{side}Hand") for n in body.joints]].sum(1)
         held = (of_hand > HELD) & (size > HAND_SIZE * height)
         mean[held] = np.eye(W.shape[1])[body.joint(f"{side}Hand")]

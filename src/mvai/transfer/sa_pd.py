@@ -23,6 +23,7 @@ from mvai.transfer.rig_weights import transfer_weights
 from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin
+from mvai.types.names import SIDES
 
 if TYPE_CHECKING:
     from mvai.transfer.npt_rest import RestMesh, SourceAtRest
@@ -189,7 +190,7 @@ def _rest_mesh(body: LinearBody, source: SaPdRegistration) -> RestMesh | None:
 def _leg_length(skeleton: Skeleton, points: Float[np.ndarray, "points 3"]) -> float:
     """Mean length from hip over knee to ankle."""
     total = 0.0
-    for side in ("Left", "Right"):
+    for side in SIDES:
         chain = points[[skeleton.names.index(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
         total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
     return total / 2

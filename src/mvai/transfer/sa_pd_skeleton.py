@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, shortest_rotation
-from mvai.types.names import FINGERS
+from mvai.types.names import FINGERS, SIDES
 
 ENDS = (
     ("Head", "nose"),
@@ -24,7 +24,7 @@ ENDS = (
     ("RightToeBase", "right_big_toe"),
     *(
         (f"{side}Hand{finger}3", f"{side.lower()}_hand_{finger.lower()}_4")
-        for side in ("Left", "Right")
+        for side in SIDES
         for finger in FINGERS
     ),
 )

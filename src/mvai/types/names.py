@@ -5,6 +5,7 @@ Mixamo rig, which animation tools understand without a mapping. Key-points carry
 MediaPipe's names; what other detectors see is renamed to them on reading.
 """
 
+SIDES = ("Left", "Right")
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 BODY_JOINTS = (
@@ -67,7 +68,7 @@ KEYPOINTS = (
 
 def mirrored(name: str) -> str:
     """The name of the same joint or key-point on the other side of the body."""
-    for a, b in (("left", "right"), ("Left", "Right")):
+    for a, b in (("left", "right"), SIDES):
         if a in name:
             return name.replace(a, b)
         if b in name:
