@@ -68,7 +68,7 @@ def agreed_vertices(
     more than `FAR_M`, so that a bad frame cannot outvote the others."""
     cost = np.zeros((points.shape[1], len(pool.rest)), np.float32)
     for f in voting:
-        one = Laid(laid.R_local[f : f + 1], laid.shape, laid.root[f : f + 1])
+        one = laid.some(np.array([f]))
         now = posed(body, pool, one)
         facing = FACES_M * now.normals(pool)[0].numpy()
         there = np.concatenate([now.vertices[0].numpy(), facing], 1)

@@ -138,7 +138,7 @@ def misses(
     """Mean distance of points from the nearest vertex of the laid body, 10 cm at most (metres)."""
     out = np.empty(len(points))
     for f, x in enumerate(points):
-        one = Laid(laid.R_local[f : f + 1], laid.shape, laid.root[f : f + 1])
+        one = laid.some(np.array([f]))
         out[f] = (
             KDTree(posed(body, surface, one).vertices[0].numpy()).query(x)[0].clip(max=0.1).mean()
         )
