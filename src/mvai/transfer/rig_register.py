@@ -152,8 +152,6 @@ def coverage(
     found in the wrong place, however well the rest fits.
     """
     samples, normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
-    mirrored, _ = KDTree(samples).query(samples * [-1, 1, 1])
-    both = mirrored < 0.02 * height
     ids = template_samples(body)
     own, own_normals = fitted[ids], vertex_normals(fitted, body.faces)[ids]
 
@@ -164,11 +162,14 @@ def coverage(
 
     here = covered(own, own_normals, samples, normals)
     shares = [float(here.mean())]
-    there = covered(samples, normals, own, own_normals)
-    if shares[0] > NEARLY_WHOLE:
-        both &= ~_carried(mesh, there)
-    if both.any() and shares[0] <= WHOLE:
-        shares.append(float(there[both].mean()))
+    if shares[0] <= WHOLE:
+        there = covered(samples, normals, own, own_normals)
+        mirrored, _ = KDTree(samples).query(samples * [-1, 1, 1])
+        both = mirrored < 0.02 * height
+        if shares[0] > NEARLY_WHOLE:
+            both &= ~_carried(mesh, there)
+        if both.any():
+            shares.append(float(there[both].mean()))
     bone = body.strongest_joint[ids]
     limbs = [float(here[bone == body.joint(s + n)].mean()) for s in SIDES for n in ENDS_OF_LIMBS]
     return min(float(np.mean(shares)), *(share for share in limbs if share < LOST), 1.0)
