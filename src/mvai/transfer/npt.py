@@ -7,7 +7,6 @@ network makes of it. `npt_detail` keeps the character's own surface instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
 from mvai.transfer.npt_identity import NptIdentity, identity_of, vertex_weights
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import SourceAtRest, read_any_source, rest_mesh
+from mvai.transfer.npt_rest import KnownCharacter, read_any_source
 from mvai.types import Animation, Character, MeshSequence
 
 VALUES = 2**23
@@ -42,16 +41,8 @@ class NptTransfer:
 
 
 @dataclass(frozen=True)
-class NptRegistration:
+class NptRegistration(KnownCharacter):
     """A character that is ready to be driven."""
-
-    trained: TrainedNpt
-    identity: NptIdentity
-
-    @cached_property
-    def at_rest(self) -> SourceAtRest:
-        """As a source."""
-        return SourceAtRest(lambda: rest_mesh(self.trained, anny_body(), self.identity))
 
 
 def register(

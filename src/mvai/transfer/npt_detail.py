@@ -10,7 +10,6 @@ vertices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,11 @@ from mvai.body.anny import anny_body
 from mvai.body.skinning import skinned, skinning_operator
 from mvai.geometry.polish import Polisher, hemispheres, polisher, rotation_quaternions
 from mvai.geometry.rigid import transforms
-from mvai.nets.npt_files import TrainedNpt, load_npt
+from mvai.nets.npt_files import load_npt
 from mvai.transfer.npt_detail_weights import network_weights
-from mvai.transfer.npt_identity import NptIdentity, identity_of
+from mvai.transfer.npt_identity import identity_of
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import SourceAtRest, read_any_source, rest_mesh
+from mvai.transfer.npt_rest import KnownCharacter, read_any_source
 from mvai.transfer.npt_source import SourcePoses
 from mvai.types import Animation, Character, MeshSequence, Skin
 
@@ -51,18 +50,11 @@ class NptDetailTransfer:
 
 
 @dataclass(frozen=True)
-class NptDetailRegistration:
+class NptDetailRegistration(KnownCharacter):
     """A character that is ready to be driven."""
 
-    trained: TrainedNpt
-    identity: NptIdentity
     skin: Skin
     polisher: Polisher | None
-
-    @cached_property
-    def at_rest(self) -> SourceAtRest:
-        """As a source."""
-        return SourceAtRest(lambda: rest_mesh(self.trained, anny_body(), self.identity))
 
 
 def register(

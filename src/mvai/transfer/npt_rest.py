@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from mvai.body.anny import anny_body
 from mvai.body.bone_transforms import bone_transforms
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, transforms
@@ -70,6 +71,19 @@ def rest_mesh(trained: TrainedNpt, body: LinearBody, identity: NptIdentity) -> R
     return RestMesh(identity.character.name, identity.character.mesh.vertices, skin)
 
 
+@dataclass(frozen=True)
+class KnownCharacter:
+    """A character and the network that knows it."""
+
+    trained: TrainedNpt
+    identity: NptIdentity
+
+    @cached_property
+    def at_rest(self) -> SourceAtRest:
+        """As a source."""
+        return SourceAtRest(lambda: rest_mesh(self.trained, anny_body(), self.identity))
+
+
 def read_any_source(
     trained: TrainedNpt,
     body: LinearBody,
@@ -84,8 +98,8 @@ def read_any_source(
         trained: the network.
         body: the body it was trained on.
         sequence: any moving mesh.
-        known_order: see `read_source`, likewise
-        refinements: without which the network alone reads every source.
+        known_order: see `read_source`.
+        refinements: see `read_source`; without any the network alone reads every source.
         source: the same mesh at rest.
 
     Raises:
