@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
-from mvai.geometry.rigid import nearest_rotations, shortest_rotation, similarity
+from mvai.geometry.rigid import degrees_between, nearest_rotations, shortest_rotation, similarity
 from mvai.geometry.surface import (
     asymmetry_about_x,
     components,
@@ -56,6 +56,13 @@ def test_shortest_rotation_turns_one_direction_into_the_other(seed: int) -> None
 def ball() -> tuple[np.ndarray, np.ndarray]:
     mesh = trimesh.creation.icosphere(subdivisions=3)
     return np.asarray(mesh.vertices), np.asarray(mesh.faces)
+
+
+def test_degrees_between_directions():
+    x = np.array([2.0, 0, 0])
+    others = np.array([[1.0, 0, 0], [1, 1e-9, 0], [1, 1, 0], [0, 0, 3], [-5, 0, 0]])
+    expected = [0, np.degrees(1e-9), 45, 90, 180]
+    np.testing.assert_allclose(degrees_between(x, others), expected, rtol=1e-9)
 
 
 def test_sphere_normals_and_samples(ball: tuple[np.ndarray, np.ndarray]) -> None:

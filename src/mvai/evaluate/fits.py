@@ -20,10 +20,12 @@ from torch import Tensor
 from mvai.benchmark.clips import BenchmarkClip, clips_in
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
+from mvai.evaluate.fit_bones import POINTS, angle_errors, bone_ratios, sections
 from mvai.evaluate.metrics import mpjpe, root_relative
 from mvai.evaluate.provenance import header
 from mvai.evaluate.tables import Column, csv_text, markdown_table
 from mvai.evaluate.work import write_text
+from mvai.geometry.rigid import degrees_between
 from mvai.nets.graphcmr import GraphCmr, load_graphcmr, regress, regressed_landmarks
 from mvai.nets.landmark_correction import LandmarkCorrection, corrected, load_landmark_correction
 from mvai.progress import Report
@@ -38,12 +40,12 @@ from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_KEYPOINTS
 
 HIPS = LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")
-LIMB_LANDMARKS = [BODY_KEYPOINTS.index(n) for n in LIMB_JOINTS]
+POINT_LANDMARKS = [BODY_KEYPOINTS.index(n) for n in POINTS]
 QUARTERS = ("2D: best quarter", "2D: second", "2D: third", "2D: worst quarter")
 AVERAGED = ("mpjpe_mm", "scaled_mm", "stature", "vertical_deg")
 METHODS = ("smplify-x", "graphcmr", "graphcmr-parameters", "graphcmr+smplify-x")
 
-Points = Float[np.ndarray, "frames 12 3"]
+Points = Float[np.ndarray, "frames 14 3"]
 COLUMNS = (
     Column("method", "method"),
     Column("weights", "weights"),
@@ -64,7 +66,7 @@ class Fitted:
     """A body found in a clip."""
 
     points: Points
-    """`LIMB_JOINTS` in the axes of the camera (x right, y down, z forward), metres."""
+    """`POINTS` in the axes of the camera (x right, y down, z forward), metres."""
     shape: Float[Tensor, " shape"]
     up: Float[np.ndarray, "3"] | None
     """The vertical of the levelled world in the same axes; None when it is not levelled."""
@@ -78,7 +80,7 @@ class Known:
     pool: str
     keypoints: Keypoints
     points: Points
-    """True `LIMB_JOINTS` in the axes of the camera, metres."""
+    """True `POINTS` in the axes of the camera, metres."""
     up: Float[np.ndarray, "3"]
     """The true vertical in the same axes."""
     stature_m: float
@@ -240,17 +242,13 @@ def errors(found: Fitted, truth: Known, body: LinearBody) -> dict[str, float]:
     the vertical that was found and the true one (none when none was)."""
     p, q = root_relative(found.points, HIPS), root_relative(truth.points, HIPS)
     scale = float((p * q).sum() / (p * p).sum())
+    vertical = np.nan if found.up is None else float(degrees_between(found.up, truth.up))
     return {
         "mpjpe_mm": mpjpe(p, q, HIPS),
         "scaled_mm": mpjpe(scale * p, q, HIPS),
         "stature": stature_m(body, found.shape) / truth.stature_m,
-        "vertical_deg": np.nan if found.up is None else degrees_between(found.up, truth.up),
+        "vertical_deg": vertical,
     }
-
-
-def degrees_between(a: Float[np.ndarray, "3"], b: Float[np.ndarray, "3"]) -> float:
-    """Angle between two directions; atan2 keeps small ones exact."""
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
 def evaluate_fits(

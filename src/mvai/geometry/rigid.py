@@ -46,6 +46,13 @@ def similarity(
     return s, R, mean_t - s * R @ mean_s
 
 
+def degrees_between(
+    a: Float[np.ndarray, "*#batch 3"], b: Float[np.ndarray, "*#batch 3"]
+) -> Float[np.ndarray, "*batch"]:
+    """Angle between directions of any length (degrees); atan2 keeps small ones exact."""
+    return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1)))
+
+
 def shortest_rotation(
     a: Float[np.ndarray, "*batch 3"], b: Float[np.ndarray, "*batch 3"]
 ) -> Float[np.ndarray, "*batch 3 3"]:

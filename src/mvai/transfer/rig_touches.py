@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mvai.body.model import LinearBody
+from mvai.geometry.rigid import degrees_between
 from mvai.transfer.rig_nearest import movers_of, nearest
 from mvai.transfer.rig_points import PointSet
 from mvai.types.names import SIDES
@@ -125,14 +126,10 @@ def hanging_arms(
     for side in SIDES:
         upper = turned(f"{side}Arm", f"{side}ForeArm")
         forearm = turned(f"{side}ForeArm", f"{side}Hand")
-        bent = _rise(_angle_deg(upper, forearm), *BENT_DEG)
-        aside = _rise(_angle_deg(upper + forearm, down), *ASIDE_DEG)
+        bent = _rise(degrees_between(upper, forearm), *BENT_DEG)
+        aside = _rise(degrees_between(upper + forearm, down), *ASIDE_DEG)
         share.append((1 - bent) * (1 - aside))
     return Hanging(np.stack(share, 1), R_source[:, body.joint("Hips"), :, 0])
-
-
-def _angle_deg(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " frames"]:
-    return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1)))
 
 
 def _rise(x: np.ndarray, low: float, high: float) -> np.ndarray:
