@@ -27,7 +27,12 @@ from mvai.evaluate.tables import Column, csv_text, markdown_table
 from mvai.evaluate.work import write_text
 from mvai.geometry.rigid import degrees_between
 from mvai.nets.graphcmr import GraphCmr, load_graphcmr, regress, regressed_landmarks
-from mvai.nets.landmark_correction import LandmarkCorrection, corrected, load_landmark_correction
+from mvai.nets.landmark_correction import (
+    LandmarkCorrection,
+    Lift,
+    corrected,
+    load_landmark_correction,
+)
 from mvai.progress import Report
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
@@ -35,10 +40,13 @@ from mvai.reconstruct.graphcmr import regressed_pose, to_level
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.variables import Pose
+from mvai.train.landmark_correction import truth as true_landmarks
 from mvai.train.smoothing_clips import LIMB_JOINTS
 from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_KEYPOINTS
 
+LIMBS = slice(len(LIMB_JOINTS))
+"""Where they stand among `POINTS`, which begin with them."""
 HIPS = LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")
 POINT_LANDMARKS = [BODY_KEYPOINTS.index(n) for n in POINTS]
 QUARTERS = ("2D: best quarter", "2D: second", "2D: third", "2D: worst quarter")
@@ -46,6 +54,7 @@ AVERAGED = ("mpjpe_mm", "scaled_mm", "stature", "vertical_deg")
 METHODS = ("smplify-x", "graphcmr", "graphcmr-parameters", "graphcmr+smplify-x")
 
 Points = Float[np.ndarray, "frames 14 3"]
+Landmarks = Float[np.ndarray, "frames 33 3"]
 COLUMNS = (
     Column("method", "method"),
     Column("weights", "weights"),
@@ -86,6 +95,8 @@ class Known:
     stature_m: float
     error_2d: float
     """As `error_2d` gives it."""
+    landmarks: Landmarks
+    """True `BODY_KEYPOINTS` relative to the middle of the hips, metres."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,9 @@ class Measured:
     method: str
     weights: str
     find: Callable[[Keypoints], Fitted]
+    lift: Lift | None = None
+    """The landmarks that bodies are fitted to, before `mvai.reconstruct.lengthen`; None where
+    nothing is fitted."""
 
 
 def stature_m(body: LinearBody, shape: Float[Tensor, " shape"]) -> float:
@@ -107,7 +121,7 @@ def known(body: LinearBody, clip: BenchmarkClip) -> Known | None:
     keypoints = clip.keypoints()
     if keypoints is None:
         return None
-    world = clip.scene.joints_and_points(body, LIMB_JOINTS)[1].astype(float)
+    world = clip.scene.joints_and_points(body, POINTS)[1].astype(float)
     T = clip.scene.camera.T_camera_world
     return Known(
         clip.name,
@@ -116,7 +130,8 @@ def known(body: LinearBody, clip: BenchmarkClip) -> Known | None:
         world @ T[:3, :3].T + T[:3, 3],
         T[:3, 1],
         stature_m(body, torch.from_numpy(np.asarray(clip.scene.shape)).reshape(-1)),
-        error_2d(keypoints, clip.scene.camera.project(world)),
+        error_2d(keypoints, clip.scene.camera.project(world[:, LIMBS])),
+        true_landmarks(body, clip.scene),
     )
 
 
@@ -133,7 +148,7 @@ CAMERA_FROM_ALIGNED = np.array([1.0, -1.0, -1.0])
 
 def fitted(body: LinearBody, pose: Pose, T_level: Float[np.ndarray, "4 4"]) -> Fitted:
     """The joints of a pose in camera-aligned world axes, and the vertical found for it."""
-    _, points = body.joints_and_keypoints(LIMB_JOINTS, pose.shape, pose.rotations, pose.translation)
+    _, points = body.joints_and_keypoints(POINTS, pose.shape, pose.rotations, pose.translation)
     return Fitted(
         points.numpy().astype(float) * CAMERA_FROM_ALIGNED,
         pose.shape[0],
@@ -168,7 +183,7 @@ def regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitt
 @torch.no_grad()
 def regressed_parameters(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
     """The body of GraphCMR's own parameters, every frame with a shape of its own."""
-    points = regressed_landmarks(keypoints, body, network)[0][:, LIMB_LANDMARKS]
+    points = regressed_landmarks(keypoints, body, network)[0][:, POINT_LANDMARKS]
     R = viewing_rotation(keypoints, default_focal_px(keypoints.width, keypoints.height))
     shape = regress(network, keypoints)[0].shape.median(0).values
     return Fitted(np.einsum("fab,fpb->fpa", R, points.astype(float)), shape, None)
@@ -209,10 +224,12 @@ def measured(methods: Sequence[str], weights: Sequence[Path]) -> list[Measured]:
             if method in ON_GRAPHCMR:
                 network = load_graphcmr(body, path) if path else load_graphcmr(body)
                 find = partial(ON_GRAPHCMR[method], body, network)
+                lift = partial(regressed_landmarks, body=body, network=network)
+                found.append(Measured(method, name, find, lift if "+" in method else None))
             else:
                 network = load_landmark_correction(path) if path else load_landmark_correction()
                 find = partial(fit_on_corrected, body, network)
-            found.append(Measured(method, name, find))
+                found.append(Measured(method, name, find, partial(corrected, network=network)))
     return found
 
 
@@ -240,7 +257,7 @@ def is_graphcmr(path: Path) -> bool:
 def errors(found: Fitted, truth: Known, body: LinearBody) -> dict[str, float]:
     """MPJPE before and after the clip's best scale, the ratio of statures, and the angle between
     the vertical that was found and the true one (none when none was)."""
-    p, q = root_relative(found.points, HIPS), root_relative(truth.points, HIPS)
+    p, q = (root_relative(points[:, LIMBS], HIPS) for points in (found.points, truth.points))
     scale = float((p * q).sum() / (p * p).sum())
     vertical = np.nan if found.up is None else float(degrees_between(found.up, truth.up))
     return {
@@ -249,6 +266,15 @@ def errors(found: Fitted, truth: Known, body: LinearBody) -> dict[str, float]:
         "stature": stature_m(body, found.shape) / truth.stature_m,
         "vertical_deg": vertical,
     }
+
+
+def of_clip(method: Measured, clip: Known, body: LinearBody) -> dict[str, float]:
+    """All that is measured on a clip."""
+    found = method.find(clip.keypoints)
+    values = errors(found, clip, body) | angle_errors(found.points, clip.points)
+    if method.lift is not None:
+        values |= bone_ratios(method.lift(clip.keypoints)[0], clip.landmarks)
+    return values
 
 
 def evaluate_fits(
@@ -290,7 +316,7 @@ def evaluate_fits(
                 rows.append(
                     {"method": m.method, "weights": m.weights, "clip": clip.name, "pool": clip.pool}
                     | {"error_2d": clip.error_2d}
-                    | errors(m.find(clip.keypoints), clip, body)
+                    | of_clip(m, clip, body)
                 )
         progress(len(rows), len(rows))
     means = summary(rows)
@@ -356,4 +382,5 @@ training, validation people chose weights and settings, training clips were trai
   {100 * bounds[2]:.1f} % of the person's height where the groups meet.
 - graphcmr: bones turned onto the encoder's landmarks, as the method does; graphcmr-parameters: the
   body as regressed; graphcmr+smplify-x: regression, then fitting.
-"""
+
+{sections(rows)}"""
