@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvai.evaluate.tables import Column, markdown_table
+from mvai.geometry.rigid import degrees_between
 from mvai.reconstruct.lengthen import CHAIN, HEAD, LENGTHENED, TRUNK
 from mvai.train.smoothing_clips import LIMB_JOINTS
 from mvai.types.names import BODY_KEYPOINTS
@@ -38,11 +39,11 @@ BONE_COLUMNS = (
     Column("bone, by its end", "bone"),
     Column("validation", "validation", 3),
     Column("train", "train", 3),
-    Column("test", "test", 3),
     Column(BOTH, BOTH, 3),
     Column("its quartiles", "quartiles"),
     Column("its inverse", "inverse", 3),
     Column("factor in use", "factor", 2),
+    Column("test", "test", 3),
 )
 ANGLE_COLUMNS = (
     Column("method", "method"),
@@ -114,9 +115,7 @@ def angles_deg(points: Points) -> dict[str, Float[np.ndarray, " frames"]]:
         return np.degrees(np.arctan2((way * ahead).sum(-1), (way * up).sum(-1)))
 
     def bend(start: str, joint: str, end: str) -> np.ndarray:
-        a, b = of(joint) - of(start), of(end) - of(joint)
-        cross = np.linalg.norm(np.cross(a, b), axis=-1)
-        return np.degrees(np.arctan2(cross, (a * b).sum(-1)))
+        return degrees_between(of(joint) - of(start), of(end) - of(joint))
 
     found = {"neck forward of the trunk": seen_from_the_side(of(*EARS) - chest)}
     for s in ("left", "right"):
