@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gltf_makers import box_person, gltf_of, moving
+from gltf_makers import PNG, box_person, gltf_of, moving
 from mvai.io.characters import read_character
 from mvai.io.gltf_write import write_glb
 from mvai.types import MvaiError
@@ -127,6 +127,30 @@ def test_buffer_inside_the_json(tmp_path: Path):
     np.testing.assert_array_equal(character.mesh.vertices, v)
 
 
+def test_missing_pictures_are_left_out_with_a_warning(tmp_path: Path):
+    v = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    (tmp_path / "skin.png").write_bytes(PNG)
+    material = {
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.2},
+        "normalTexture": {"index": 1},
+    }
+    tree = {
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "material": 0}]}],
+        "nodes": [{"mesh": 0}],
+        "images": [{"uri": "C:/work/gone.png"}, {"uri": "skin.png"}],
+        "textures": [{"source": 0}, {"source": 1}],
+        "materials": [material],
+    }
+    path = gltf_of([v], tree, tmp_path)
+    with pytest.warns(UserWarning, match="a.gltf: without the pictures C:/work/gone.png"):
+        character = read_character(path, up="y", facing="+z", unit=1.0)
+    assert character.images[1].data == PNG
+    left = {"pbrMetallicRoughness": {"metallicFactor": 0.2}, "normalTexture": {"index": 1}}
+    assert character.materials == (left,)
+    write_glb(moving(character), tmp_path / "out.glb")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -140,7 +164,6 @@ def test_buffer_inside_the_json(tmp_path: Path):
         {"nodes": [{}]},
         {"buffers": [{"uri": "gone.bin", "byteLength": 36}]},
         {"buffers": [{"uri": "data%20file.bin", "byteLength": 9999}]},
-        {"images": [{"uri": "gone.png"}]},
     ],
 )
 def test_broken_gltf_is_refused(tmp_path: Path, damage: dict):

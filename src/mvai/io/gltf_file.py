@@ -208,22 +208,15 @@ def as_float(values: np.ndarray, normalized: bool) -> np.ndarray:
     return np.maximum(scaled, np.float32(-1.0))
 
 
-def image(gltf: GltfFile, index: int) -> Image:
-    """An image's encoded bytes, wherever they are kept.
-
-    Raises:
-        MvaiError: the image is missing.
-    """
+def image(gltf: GltfFile, index: int) -> Image | None:
+    """An image's encoded bytes, wherever they are kept; None where they are missing."""
     entry = gltf.items("images")[index]
     if "bufferView" in entry:
         data: bytes | None = bytes(_view(gltf, entry["bufferView"])[0])
     else:
         data = _resolve(entry.get("uri", "data:,"), gltf.load)
     if not data:
-        raise MvaiError(
-            f"{gltf.where}: the picture {entry.get('uri', index)!s:.80} is missing; "
-            "put it beside the file or export a .glb."
-        )
+        return None
     return Image(data=data, mime=mime(data, entry.get("mimeType", "")), name=entry.get("name", ""))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mvai.io.gltf_file import GltfFile, accessor, as_float, image
+from mvai.io.gltf_file import GltfFile, accessor, as_float
 from mvai.io.gltf_nodes import (
     Joints,
     Nodes,
@@ -22,10 +22,8 @@ from mvai.io.gltf_nodes import (
     scene_nodes,
     skin_matrices,
 )
+from mvai.io.gltf_pictures import pictures
 from mvai.types import Character, MvaiWarning, Part, Skin
-
-APPEARANCE = ("materials", "textures", "samplers")
-"""Top-level arrays that go into a Character as they stand."""
 
 
 def character_from_gltf(gltf: GltfFile, name: str) -> Character:
@@ -53,15 +51,16 @@ def character_from_gltf(gltf: GltfFile, name: str) -> Character:
                 bindings.append(binding)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise gltf.broken(f"the mesh of node {node_index} cannot be read") from error
-    appearance = {key: tuple(gltf.items(key)) for key in APPEARANCE}
+    images, materials = pictures(gltf)
+    textures, samplers = tuple(gltf.items("textures")), tuple(gltf.items("samplers"))
     return Character(
         name=name,
         parts=tuple(parts),
-        materials=appearance["materials"],
-        textures=appearance["textures"],
-        samplers=appearance["samplers"],
-        images=tuple(image(gltf, i) for i in range(len(gltf.items("images")))),
-        extensions_used=tuple(sorted(_extensions(list(appearance.values())))),
+        materials=materials,
+        textures=textures,
+        samplers=samplers,
+        images=images,
+        extensions_used=tuple(sorted(_extensions([materials, textures, samplers]))),
         skin=_skin(nodes, joints, bindings, gltf.where) if joints.nodes and parts else None,
     )
 
