@@ -24,7 +24,7 @@ from mvai.reconstruct.fit_clip import fit_clip, unseen_legs, unwrapped
 from mvai.reconstruct.fit_windows import bridged, seen_well, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.lengthen import lengthened
+from mvai.reconstruct.lengthen import lengthened, lengthening
 from mvai.reconstruct.level import level, posture
 from mvai.reconstruct.smplify_x import SmplifyX
 from mvai.types import Camera, Keypoints, MvaiError
@@ -433,7 +433,7 @@ def test_landmarks_that_are_too_near_as_expectations_are_give_the_true_stature()
         return near, np.full((seen.frames, 33, 2), 0.02)
 
     with torch.no_grad():
-        fit = fit_clip(body, keypoints, load_pose_prior(), lift, ClipWeights())
+        fit = fit_clip(body, keypoints, load_pose_prior(), lengthening(lift), ClipWeights())
         shaped = body.template + torch.einsum("b,bvd->vd", fit.shape, body.directions[:10])
     tall = [np.ptp(rest.numpy()[:, 1]) for rest in (body.template, shaped)]
     assert abs(np.log(tall[1] / tall[0])) < 0.015

@@ -21,6 +21,7 @@ from mvai.io.archive import read_archive
 from mvai.io.unpickle import read_pickle
 from mvai.nets.pose_prior import axis_angle_from_matrix, load_pose_prior
 from mvai.nets.vposer import find_vposer, load_vposer
+from mvai.reconstruct import smplify_x
 from mvai.reconstruct.energy import hinge_axes
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.smplify_x import SmplifyX
@@ -66,6 +67,17 @@ def seen(body, frames: int = 12) -> tuple[Keypoints, np.ndarray]:
     ), limbs  # fmt: skip
 
 
+def exact(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks taken as they are, as `mvai.nets.landmark_correction.corrected` returns its own."""
+    assert keypoints.xyz_m is not None
+    known = [n for n in BODY_KEYPOINTS if n in keypoints.names]
+    position = np.zeros((keypoints.frames, len(BODY_KEYPOINTS), 3))
+    position[:, [BODY_KEYPOINTS.index(n) for n in known]] = keypoints.xyz_m[
+        :, [keypoints.index(n) for n in known]
+    ]
+    return position, np.full((keypoints.frames, len(BODY_KEYPOINTS), 2), 0.02)
+
+
 def limb_error_m(body, sequence, limbs: np.ndarray) -> float:
     points = body.regress((*LIMBS, "left_hip", "right_hip"), sequence.vertices)
     relative = points[:, : len(LIMBS)] - points[:, -2:].mean(1, keepdims=True)
@@ -73,7 +85,15 @@ def limb_error_m(body, sequence, limbs: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("model", ["smpl", "smplh", "smplx"])
-def test_the_default_setting_finds_the_body(body_models: Path, model: str):
+@pytest.mark.parametrize(("source", "bound_m"), [("exact", 0.03), ("corrected", 0.055)])
+def test_the_default_setting_finds_the_body(
+    body_models: Path, model: str, source: str, bound_m: float, monkeypatch
+):
+    """Bodies are 18 mm off with exact landmarks, but 49 if these are a tenth too large, 57 to 85
+    without any, and 116 to 124 if their depth is mirrored. The correction, which expects what a
+    detector makes of people, leads exact ones 34 to 53 mm astray, and the fit 31 to 42."""
+    if source == "exact":
+        monkeypatch.setattr(smplify_x, "landmark_source", lambda start: exact)
     body = body_model(model, body_models)
     keypoints, limbs = seen(body)
     sequence = SmplifyX(body_model=model, body_model_path=body_models).reconstruct(keypoints)
@@ -82,9 +102,7 @@ def test_the_default_setting_finds_the_body(body_models: Path, model: str):
     # The world was levelled, so compare in the camera's axes.
     R = np.diag([1.0, -1, -1]) @ sequence.camera.T_camera_world[:3, :3]
     turned = type(sequence)(sequence.vertices @ R.T.astype(np.float32), sequence.faces, 25.0)
-    # The landmark correction and its lengthening are at home on what a detector makes of people,
-    # not on exact landmarks as here: 35 to 42 mm, where a wrong body or pose is 100 and more off.
-    assert limb_error_m(body, turned, limbs) < 0.05
+    assert limb_error_m(body, turned, limbs) < bound_m
 
 
 def test_the_prior_of_another_rest_pose_is_the_same_prior(body_models: Path):
@@ -194,7 +212,6 @@ def test_the_papers_setting_uses_vposer(body_models: Path, tmp_path: Path, monke
     body = body_model("smpl", tmp_path)
     keypoints, _ = seen(body, 2)
     calls = []
-    from mvai.reconstruct import smplify_x
 
     def counted(path: Path):
         calls.append(path)

@@ -38,6 +38,7 @@ from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
 from mvai.reconstruct.graphcmr import regressed_pose, to_level
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
+from mvai.reconstruct.lengthen import lengthening
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.variables import Pose
 from mvai.train.landmark_correction import truth as true_landmarks
@@ -159,7 +160,7 @@ def fitted(body: LinearBody, pose: Pose, T_level: Float[np.ndarray, "4 4"]) -> F
 @torch.no_grad()
 def fit_on_corrected(body: LinearBody, network: LandmarkCorrection, keypoints: Keypoints) -> Fitted:
     """`smplify-x`, default setting, before hands and level, which move none of the joints."""
-    lift = partial(corrected, network=network)
+    lift = lengthening(partial(corrected, network=network))
     fit = fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights())
     return fitted(body, fit.pose(), fit.level())
 
@@ -167,7 +168,7 @@ def fit_on_corrected(body: LinearBody, network: LandmarkCorrection, keypoints: K
 @torch.no_grad()
 def fit_on_regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
     """`smplify-x --start graphcmr`, likewise."""
-    lift = partial(regressed_landmarks, body=body, network=network)
+    lift = lengthening(partial(regressed_landmarks, body=body, network=network))
     fit = fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights())
     return fitted(body, fit.pose(), fit.level())
 

@@ -36,7 +36,6 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.lengthen import lengthened
 from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
@@ -313,7 +312,7 @@ def landmarks(
     xyz, inverse = np.zeros((frames, len(names), 3)), np.zeros((frames, len(names), 3))
     position, deviation = lift(keypoints)
     R = viewing_rotation(keypoints, focal_px) * np.array([[1.0], [-1.0], [-1.0]])
-    position = np.einsum("fab,fpb->fpa", R, lengthened(position))
+    position = np.einsum("fab,fpb->fpa", R, position)
     # Confidence 0 means the frame was filled in: nothing is known there.
     seen = keypoints.seen()[:, None, None]
     for i, name in enumerate(names):

@@ -29,7 +29,8 @@ from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 LENGTHENED = 1.05
 """Regressed shapes are expectations and too small: bodies were 4.9 % shorter than 82 training and
-validation people of the benchmark (0.958 and 0.934 of their stature)."""
+validation people of the benchmark (0.958 and 0.934 of their stature: `mvai evaluate fit --methods
+graphcmr-parameters`)."""
 
 
 @dataclass(frozen=True)

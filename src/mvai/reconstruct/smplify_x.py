@@ -27,6 +27,7 @@ from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_frames import fit_frames
 from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.fit_windows import fit_long_clip
+from mvai.reconstruct.lengthen import lengthening
 from mvai.reconstruct.pose_prior import DirectPose, LatentPose, prior_for
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
@@ -105,10 +106,10 @@ class SmplifyX:
 
 
 def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
-    """What gives the fit its 3D landmarks."""
+    """What gives the fit its 3D landmarks. Both are expectations, whose bones are too short."""
     if start == "landmarks":
-        return partial(corrected, network=load_landmark_correction())
-    return partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr())
+        return lengthening(partial(corrected, network=load_landmark_correction()))
+    return lengthening(partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr()))
 
 
 def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
