@@ -164,3 +164,5 @@ def test_one_sided_and_empty_faces_do_no_harm() -> None:
     moebius = np.concatenate([faces, [[78, 1, 79], [79, 1, 0]], [[5, 5, 6], [7, 7, 7]]])
     found = outward_faces(strip, moebius)
     np.testing.assert_array_equal(np.sort(found, 1), np.sort(moebius, 1))
+    for nothing in (np.empty((0, 3), int), np.zeros((2, 3), int)):
+        np.testing.assert_array_equal(outward_faces(strip, nothing), nothing)

@@ -21,14 +21,13 @@ from mvai.progress import Silent, Stopwatch
 from mvai.transfer import rig_body
 from mvai.transfer.floor import lowest_points
 from mvai.transfer.rig import RigTransfer, drive
-from mvai.transfer.rig_body import facing_outward
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
 from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones
 from mvai.transfer.rig_skirt import hanging_cloth
-from mvai.types import Mesh, MeshSequence, MvaiError, Part
+from mvai.types import Mesh, MeshSequence, MvaiError
 from test_transfer import (
     BODY,
     JOINT,
@@ -277,21 +276,3 @@ def test_a_skirt_passes_smoothly_from_thigh_to_thigh():
     wide = hanging_cloth(BODY, surface, both, all_faces, piece, far, W)[len(surface) :][-40:]
     stays = wide[:, JOINT["Hips"]]
     assert stays[np.cos(angle) > 0.9].max() < 0.3 < 0.7 < stays[np.cos(angle) < -0.9].min()
-
-
-def test_faces_that_look_inwards_are_turned():
-    """In the whole or in a part; vertices and numbers stay as they are."""
-    whole = character(BODY.template.numpy().astype(np.float64), BODY.faces)
-    assert facing_outward(whole) is whole
-    inside_out = replace(
-        whole, parts=tuple(replace(p, faces=p.faces[:, ::-1]) for p in whole.parts)
-    )
-    turned = facing_outward(inside_out)
-    np.testing.assert_array_equal(turned.mesh.faces, whole.mesh.faces)
-    np.testing.assert_array_equal(turned.mesh.vertices, whole.mesh.vertices)
-    left, right = (f for f in np.split(whole.mesh.faces, [9000]))
-    v = whole.mesh.vertices
-    halves = replace(whole, parts=(Part("a", v, left), Part("b", v, right[:, ::-1])))
-    mended = facing_outward(halves)
-    np.testing.assert_array_equal(mended.parts[0].faces, left)
-    np.testing.assert_array_equal(mended.parts[1].faces, right)

@@ -28,9 +28,11 @@ def outward_faces(
     Holes are closed by cones from the patch's middle. Flat patches look as most of them did, or
     the other way in a mesh that is inside out as a whole.
     """
+    areas, _ = face_areas_normals(vertices, faces)
+    if not areas.any():
+        return faces
     _, welded = weld(vertices, 1e-5 * max(float(np.ptp(vertices, axis=0).max()), 1e-12))
     patch, turned = _agreeing(welded[faces])
-    areas, _ = face_areas_normals(vertices, faces)
     count = int(patch.max()) + 1
     area = np.bincount(patch, areas, count)
     # Of the two ways to agree, the one that turns less of the patch.

@@ -15,6 +15,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.surface import sample_surface
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import IdentityJoints
+from mvai.transfer.outward import facing_outward
 from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_weights import transfer_weights
@@ -74,6 +75,8 @@ def identity_of(
     height, centre = float(high[1] - low[1]), (low + high).astype(np.float64) / 2
     if not height > 0 or not len(mesh.faces):
         raise MvaiError(f"{character.name}: it has no surface to pose; give a mesh with faces.")
+    outward = facing_outward(character)
+    mesh = outward.mesh
     samples, _ = sample_surface(mesh.vertices.astype(np.float64), mesh.faces, SAMPLES)
     unit = lambda x: torch.from_numpy(((x - centre) / height).astype(np.float32))  # noqa: E731
     with torch.no_grad():
@@ -84,7 +87,7 @@ def identity_of(
     if detector is not None and lost:
         body = anny_body()
         try:
-            fit = find_body(body, character, detector).fit
+            fit = find_body(body, outward, detector).fit
         except MvaiError:
             fit = None
         if fit is not None:

@@ -18,6 +18,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.geometry.surface import face_areas_normals, vertex_normals
+from mvai.geometry.winding import outward_faces
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import rotations_from
 from mvai.transfer.npt_agree import laid_as_agreed
@@ -85,7 +86,8 @@ def read_source(
     ours = sequence.topology == body.topology and V.shape[1] == len(body.template)
     lowest = V[..., 1].min(1).astype(np.float64)
     ids = area_sample(V[0], sequence.faces, POINTS)
-    normals = np.stack([vertex_normals(v, sequence.faces)[ids] for v in V])
+    faces = sequence.faces if ours else outward_faces(V[0], sequence.faces)
+    normals = np.stack([vertex_normals(v, faces)[ids] for v in V])
     if ours:
         readings = [_read_ours(trained, body, V, ids, normals, known_order)]
     else:

@@ -24,7 +24,8 @@ from mvai.transfer.floor import (
     sole_points,
     stand_on_floor,
 )
-from mvai.transfer.rig_body import facing_outward, find_body
+from mvai.transfer.outward import facing_outward
+from mvai.transfer.rig_body import find_body
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
@@ -132,13 +133,14 @@ def register(
     """
     config = config or RigTransfer()
     body = anny_body()
-    own = None if config.ignore_rig else own_rig(body, character)
+    outward = facing_outward(character)
+    mesh = outward.mesh
+    own = None if config.ignore_rig else own_rig(body, outward)
     if own is not None:
         skeleton, error, surface = own
-        points = bound_points(body, surface, character.mesh, skeleton.skin)
+        points = bound_points(body, surface, mesh, skeleton.skin)
         return Registration(character, skeleton, error, float("nan"), points=points)
-    outward = facing_outward(character)
-    found, mesh = find_body(body, outward, detector, config.joints), outward.mesh
+    found = find_body(body, outward, detector, config.joints)
     fit = found.fit
     skeleton, points = kept_skeleton(
         mesh, fit, f"twist {config.twist_bones}", lambda: _made(body, mesh, fit, config)

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
-from mvai.geometry.winding import outward_faces
 from mvai.transfer.rig_cache import cache_key, keep, read_kept
 from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
 from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
@@ -79,22 +78,6 @@ def find_body(
         if file is None:
             keep(key, _packed(found))
     return found
-
-
-def facing_outward(character: Character) -> Character:
-    """The character with faces turned around that look inwards, as in files that were mirrored as
-    a whole or in parts: the fit tells front from back by their normals."""
-    mesh = character.mesh
-    faces = outward_faces(mesh.vertices, mesh.faces)
-    if np.array_equal(faces, mesh.faces):
-        return character
-    ends = np.cumsum([len(part.faces) for part in character.parts])[:-1]
-    starts = np.cumsum([0, *(len(part.vertices) for part in character.parts)])
-    parts = (
-        replace(part, faces=own - start)
-        for part, own, start in zip(character.parts, np.split(faces, ends), starts, strict=False)
-    )
-    return replace(character, parts=tuple(parts))
 
 
 def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:

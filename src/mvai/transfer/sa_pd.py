@@ -17,6 +17,7 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import camera_for, lowest_points, stand_on_floor
+from mvai.transfer.outward import facing_outward
 from mvai.transfer.rig_find_joints import ImageDetector, find_joints
 from mvai.transfer.rig_register import FittedTemplate, fit_template
 from mvai.transfer.rig_weights import transfer_weights
@@ -78,7 +79,8 @@ def register(
         MvaiError: no human body can be found in it.
     """
     body = anny_body()
-    fit = fit_template(body, find_joints(character, detector), character.mesh)
+    outward = facing_outward(character)
+    fit = fit_template(body, find_joints(outward, detector), outward.mesh)
     skeleton = body_skeleton(body)
     points = body.regress(skeleton.names, fit.vertices[None])[0].astype(np.float64)
     return replace(bind(character, skeleton, points, config), fit=fit)
@@ -179,7 +181,7 @@ def _rest_mesh(body: LinearBody, source: SaPdRegistration) -> RestMesh | None:
     """The source as neural pose transfer reads meshes unlike people."""
     from mvai.transfer.npt_rest import RestMesh
 
-    fit, mesh = source.fit, source.character.mesh
+    fit, mesh = source.fit, facing_outward(source.character).mesh
     if fit is None:
         return None
     T = transforms(fit.R_world_joint, fit.t_world_joint)
