@@ -1,0 +1,61 @@
+"""Which way is up in a video: from tilted cameras, and from the posture of people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from mvai.body.anny import anny_body
+from mvai.reconstruct.kinematics import Kinematics
+from mvai.reconstruct.level import level, posture
+from mvai.types.names import BODY_JOINTS
+
+
+def test_level_finds_a_tilted_camera():
+    rng = np.random.default_rng(0)
+    tilt = Rotation.from_euler("X", 15, degrees=True).as_matrix()
+    lean = (np.array([0, 1, 0]) + rng.normal(size=(80, 3)) * 0.05) @ tilt.T
+    feet = np.zeros((80, 2, 3))
+    feet[:, 0] = np.array([0.1, -1.4, 0]) + np.arange(80)[:, None] // 20 * np.array([0, 0, -0.8])
+    feet[:, 1] = feet[:, 0] - [0.2, 0, 0.3]
+    planted = np.ones((80, 2), bool)
+    planted[::20] = False
+    T = level(lean, np.ones(80), feet @ tilt.T, planted, np.zeros((80, 3)))
+    np.testing.assert_allclose(T[:3, :3] @ tilt, np.eye(3), atol=0.06)
+    floor = (feet @ tilt.T) @ T[:3, :3].T + T[:3, 3]
+    assert np.abs(floor[..., 1]).max() < 0.15
+
+
+@pytest.mark.parametrize("pitch_deg", [-20, 35, 62])
+def test_level_follows_the_posture_of_people_who_never_stand_still(pitch_deg: float):
+    tilt = Rotation.from_euler("X", pitch_deg, degrees=True).as_matrix()
+    still = np.zeros((40, 2), bool)
+    held = np.tile(tilt[:, 1], (40, 1))
+    T = level(held, np.zeros(40), np.zeros((40, 2, 3)), still, held)
+    apart = np.degrees(np.arccos(np.clip(T[1, :3] @ tilt[:, 1], -1, 1)))
+    assert apart < 5
+
+
+def joints_of(bend: dict[str, float]) -> np.ndarray:
+    """The body joints of a posture of turns about x (frames 1, joints 22, 3)."""
+    body = anny_body()
+    u = torch.zeros(1, 69)
+    for name, angle in bend.items():
+        u[0, 6 + 3 * (BODY_JOINTS.index(name) - 1)] = angle
+    at = Kinematics(body, ("nose",), 10).linearise(u, torch.zeros(10), derivatives=False)
+    return at.points[:, :22].numpy()
+
+
+def test_posture_tells_up_of_one_who_strides_and_not_of_one_who_sits():
+    up = np.array([[0.0, 1.0, 0.0]])
+    stride = joints_of({"LeftUpLeg": -0.5, "RightUpLeg": 0.4, "RightLeg": 0.3})
+    told = posture(BODY_JOINTS, stride, up)
+    assert told[0, 1] > np.cos(np.radians(10))
+    sits = joints_of(
+        {f"{s}{n}": a for s in ("Left", "Right") for n, a in (("UpLeg", -1.5), ("Leg", 1.5))}
+    )
+    assert not posture(BODY_JOINTS, sits, up).any()
+    lying = Rotation.from_euler("X", 90, degrees=True).as_matrix()
+    assert not posture(BODY_JOINTS, stride @ lying.T, up @ lying.T).any()
