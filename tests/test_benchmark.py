@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +216,31 @@ def test_an_interrupted_build_goes_on(captured, monkeypatch):
     assert len(drawn) == 5 and seen[0] == (2, 5) and seen[-1] == (5, 5)
     assert all(c.scene.frames == 4 for p in POOLS for c in clips_in(folder / "out", p))
     assert all(c.scene.hardships for c in clips_in(folder / "out", "hard"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there, nor cleared")
+def test_what_a_killed_build_leaves_is_cleared_by_the_next(captured):
+    folder, _ = captured
+    out = folder / "out"
+    others = [out / ".train-notes", out / ".git"]
+    for other in others:
+        other.mkdir(parents=True)
+    works = (
+        "import sys, time; from pathlib import Path\n"
+        "from mvai.benchmark.work_folders import work_folder\n"
+        "with work_folder(Path(sys.argv[1]), 'train', 7) as work:\n"
+        "    (work / 'video.mp4').write_bytes(b'half')\n"
+        "    print(work, flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", works, out], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        work = Path(process.stdout.readline().decode().strip())
+        build_benchmark(folder, out, SMALL, 1, lambda done, total: None)
+        assert (work / "video.mp4").exists(), "its writer is alive"
+        process.terminate()
+    assert work.parent == out and (work / "video.mp4").exists(), "no clean-up ran"
+    build_benchmark(folder, out, SMALL, 1, lambda done, total: None)
+    assert not work.exists() and all(other.is_dir() for other in others)
 
 
 def test_a_pool_without_people_is_named(captured):

@@ -6,8 +6,6 @@ an interrupted run goes on where it stopped, and a longer run begins with the cl
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from mvai.benchmark.scenes import (
     varied,
 )
 from mvai.benchmark.splits import split_of
+from mvai.benchmark.work_folders import clear_leftovers, work_folder
 from mvai.body.anny import anny_body
 from mvai.io.archive import Archive, write_archive
 from mvai.io.atomic import make_folder
@@ -84,6 +83,7 @@ def build_benchmark(
         MvaiError: there is no motion capture, or none of the people of one of the pools.
     """
     make_folder(out)
+    clear_leftovers(out)
     body = anny_body()
     captures = [c.name for c in poses_in_folder(data, body, out / "poses")
                 if c.frames / c.fps * settings.rate >= settings.frames]  # fmt: skip
@@ -134,13 +134,10 @@ def build_clip(
     """Draw one clip, look at it, and put it in its place."""
     scene = clip_scene(out, pool, number, captures, settings)
     (out / pool).mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{pool}-{number:05d}.", dir=out))
-    try:
+    with work_folder(out, pool, number) as work:
         save_clip(work, scene)
         work.chmod(0o755)
         work.replace(out / pool / f"{number:05d}")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def clip_scene(
