@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix, vstack
 
 from mvai.body.model import LinearBody
-from mvai.body.smpl_files import SIZES, read_model
+from mvai.body.smpl_files import read_model
 from mvai.types.names import FACE_KEYPOINTS, FINGERS, SIDES
 
 BODY = (
@@ -86,12 +86,6 @@ FROM_FACE = {
     "mouth_right": "face_lip_outer_0", "mouth_left": "face_lip_outer_6",
 }  # fmt: skip
 """Body key-points that are also points of the face."""
-
-
-def model_of(vertices: int, joints: int | None = None) -> str:
-    """The model with so many vertices (and joints); empty when there is none."""
-    fits = [m for m, (v, j) in SIZES.items() if v == vertices and joints in (None, j)]
-    return fits[0] if fits else ""
 
 
 @lru_cache(maxsize=2)

@@ -36,9 +36,10 @@ from mvai.nets.landmark_correction import (
 from mvai.progress import Report
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
-from mvai.reconstruct.graphcmr import regressed_pose, to_level
+from mvai.reconstruct.graphcmr import regressed_pose
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
 from mvai.reconstruct.lengthen import lengthening
+from mvai.reconstruct.levelled import to_level
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.variables import Pose
 from mvai.train.landmark_correction import truth as true_landmarks

@@ -44,11 +44,6 @@ class BvhClip:
     def frames(self) -> int:
         return self.rotations.shape[0]
 
-    @property
-    def root_positions(self) -> Float[np.ndarray, "frames 3"]:
-        """World position of the root joint."""
-        return self.translations[:, 0]
-
     def rest_positions(self) -> Float[np.ndarray, "joints 3"]:
         """World joint positions when every channel is zero."""
         positions = self.offsets.copy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from mvai.body.model import LinearBody
 from mvai.nets.graphcmr import CROP_AXES, GraphCmr, regress, shipped_graphcmr
 from mvai.reconstruct import Progress
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
-from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
 from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.initial import (
     default_focal_px,
@@ -21,10 +20,9 @@ from mvai.reconstruct.initial import (
     solve_translation,
     viewing_rotation,
 )
-from mvai.reconstruct.level import balance, level, posture
-from mvai.reconstruct.smplify_x import frame_confidence, surface
+from mvai.reconstruct.levelled import levelled, surface, to_level
 from mvai.reconstruct.variables import Pose
-from mvai.types import Camera, Keypoints, MeshSequence
+from mvai.types import Keypoints, MeshSequence
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 LENGTHENED = 1.05
@@ -51,18 +49,8 @@ class GraphCmrRegression:
             if self.hands:
                 pose = fit_hands(body, keypoints, pose, focal_px)
             vertices = surface(body, pose, report)
-        vertices = vertices @ T_level[:3, :3].T.astype(np.float32)
-        vertices += T_level[:3, 3].astype(np.float32)
-        camera = Camera.from_focal(focal_px, keypoints.width, keypoints.height)
         report(keypoints.frames, keypoints.frames)
-        return MeshSequence(
-            vertices=vertices,
-            faces=body.faces,
-            fps=keypoints.fps,
-            topology=body.topology,
-            camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
-            confidence=frame_confidence(keypoints),
-        )
+        return levelled(body, vertices, T_level, keypoints, focal_px)
 
 
 def regressed_pose(
@@ -107,26 +95,3 @@ def lengthened(
     directions = body.joint_directions - body.joint_directions[:, [body.joint("Hips")]]
     change = torch.linalg.lstsq(directions.flatten(1).T, wanted.flatten()[:, None]).solution
     return shape + change.T
-
-
-def to_level(
-    body: LinearBody, keypoints: Keypoints, pose: Pose, focal_px: float
-) -> Float[np.ndarray, "4 4"]:
-    """From camera-aligned axes to a level world with its floor at y = 0."""
-    feet = tuple(n for n in FOOT_POINTS if n in body.regressed)
-    # A detector that sees no feet cannot say when they rest; the body's own still find the floor.
-    names = tuple(n for n in feet if n in keypoints.names) or feet
-    joints, points = body.joints_and_keypoints(names, pose.shape, pose.rotations, pose.translation)
-    ours = joints[:, [body.joint(n) for n in BODY_JOINTS]].numpy().astype(float)
-    lean, standing = balance(BODY_JOINTS, ours)
-    held = posture(BODY_JOINTS, ours, pose.rotations[:, body.joint("Hips"), :, 1].numpy())
-    xy = np.full((keypoints.frames, len(names), 2), np.nan)
-    for i, name in enumerate(names):
-        if name in keypoints.names:
-            xy[:, i] = keypoints.xy_px[:, keypoints.index(name)]
-    pixel_m = -pose.translation[:, 2].numpy() / focal_px
-    planted = planted_points(xy, names, pixel_m, keypoints.fps) & keypoints.seen()[1:, None]
-    still = np.zeros((keypoints.frames, len(names)), bool)
-    still[:-1] |= planted
-    still[1:] |= planted
-    return level(lean, standing, points.numpy().astype(float), still, held)

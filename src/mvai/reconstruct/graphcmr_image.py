@@ -30,11 +30,10 @@ from mvai.nets.graphcmr_image import (
     size_of,
 )
 from mvai.reconstruct import Progress
-from mvai.reconstruct.graphcmr import to_level
 from mvai.reconstruct.initial import default_focal_px, nearest_seen
-from mvai.reconstruct.smplify_x import frame_confidence, surface
+from mvai.reconstruct.levelled import levelled, surface, to_level
 from mvai.reconstruct.variables import Pose
-from mvai.types import Camera, Keypoints, MeshSequence, MvaiError
+from mvai.types import Keypoints, MeshSequence, MvaiError
 from mvai.types.names import BODY_KEYPOINTS, EXTRA_KEYPOINTS
 
 GRAPH = "mesh_downsampling.npz"
@@ -88,18 +87,9 @@ class GraphCmrImage:
                 vertices = surface(body, pose, report)
             else:
                 vertices = upsampled(graph, said.vertices, view)
-        vertices = vertices @ T_level[:3, :3].T.astype(np.float32)
-        vertices += T_level[:3, 3].astype(np.float32)
-        camera = Camera.from_focal(focal_px, keypoints.width, keypoints.height)
         report(frames, frames)
-        return MeshSequence(
-            vertices=vertices,
-            faces=body.faces,
-            fps=keypoints.fps,
-            topology=body.topology,
-            camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
-            confidence=frame_confidence(keypoints) * said.known,
-        )
+        sequence = levelled(body, vertices, T_level, keypoints, focal_px)
+        return replace(sequence, confidence=sequence.confidence * said.known)
 
     def _files(self) -> tuple[Path, Path, Path]:
         """Checkpoint, model and graph."""

@@ -7,18 +7,16 @@ the time axis, and fits all frames together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from mvai.body import BodyName, body_model
 from mvai.body.anny import anny_body
-from mvai.body.model import LinearBody
 from mvai.nets.graphcmr import regressed_landmarks, shipped_graphcmr
 from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
 from mvai.nets.vposer import find_vposer, load_vposer
@@ -28,14 +26,12 @@ from mvai.reconstruct.fit_frames import fit_frames
 from mvai.reconstruct.fit_hands import fit_hands
 from mvai.reconstruct.fit_windows import fit_long_clip
 from mvai.reconstruct.lengthen import lengthening
+from mvai.reconstruct.levelled import levelled, surface
 from mvai.reconstruct.pose_prior import DirectPose, LatentPose, prior_for
-from mvai.reconstruct.variables import Pose
-from mvai.types import Camera, Keypoints, MeshSequence
+from mvai.types import Keypoints, MeshSequence
 
 THREADS = 2
 """The matrices are small: more threads than this gain nothing."""
-BLOCK = 64
-"""Frames skinned at a time, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +86,8 @@ class SmplifyX:
                 vertices = surface(body, pose, report)
         finally:
             torch.set_num_threads(threads)
-        vertices = vertices @ T_level[:3, :3].T.astype(np.float32) + T_level[:3, 3].astype(
-            np.float32
-        )
-        camera = Camera.from_focal(fit.focal_px, keypoints.width, keypoints.height)
         report(frames, frames)
-        return MeshSequence(
-            vertices=vertices,
-            faces=body.faces,
-            fps=keypoints.fps,
-            topology=body.topology,
-            camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
-            confidence=frame_confidence(keypoints),
-        )
+        return levelled(body, vertices, T_level, keypoints, fit.focal_px)
 
 
 def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
@@ -110,21 +95,3 @@ def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
     if start == "landmarks":
         return lengthening(partial(corrected, network=load_landmark_correction()))
     return lengthening(partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr()))
-
-
-def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
-    """Skin all vertices, some frames at a time."""
-    frames = len(pose.rotations)
-    shape = pose.shape.expand(frames, -1)
-    out = np.empty((frames, len(body.template), 3), np.float32)
-    for start in range(0, frames, BLOCK):
-        part = slice(start, start + BLOCK)
-        out[part] = body.vertices(shape[part], pose.rotations[part], pose.translation[part]).numpy()
-        report(round((0.8 + 0.2 * min(1.0, (start + BLOCK) / frames)) * frames), frames)
-    return out
-
-
-def frame_confidence(keypoints: Keypoints) -> Float[np.ndarray, " frames"]:
-    """Mean confidence of the body's key-points; 0 where the person was not seen."""
-    body = [i for i, n in enumerate(keypoints.names) if "hand_" not in n and "face_" not in n]
-    return keypoints.confidence[:, body].mean(1) * keypoints.seen()
