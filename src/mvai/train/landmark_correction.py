@@ -50,13 +50,16 @@ RATES = (15.0, 15.0, 15.0, 15.0, 10.0, 7.5, 5.0)
 class Recipe:
     """How the network is trained."""
 
-    steps: int = 9000
+    steps: int = 10_000
     batch: int = 32
+    drawn: float = 0.75
+    """Share of every batch that is drawn clips; the others are projected."""
     learning_rate: float = 1e-3
-    width: int = 256
+    width: int = 384
+    dropout: float = 0.1
     weight_decay: float = 0.02
     projected: int = 6000
-    """Clips that are projected instead of drawn; they make up half of every batch."""
+    """How many clips are projected instead of drawn."""
     borrowed: float = 0.7
     """Share of the projected clips with errors that the detector made elsewhere; the others have
     errors drawn at random."""
@@ -343,12 +346,12 @@ def train_landmark_correction(
     recipe = recipe or Recipe()
     rng = np.random.default_rng(recipe.seed)
     torch.manual_seed(recipe.seed)
-    drawn = len(clips)
+    drawn, of_drawn = len(clips), round(recipe.drawn * recipe.batch)
     clips = [
         *clips, *projected_clips(body, clips, captures, recipe.projected, recipe.borrowed, rng)
     ]  # fmt: skip
     targets = [truth(body, scene) for scene, _ in clips]
-    network = LandmarkCorrection(recipe.width)
+    network = LandmarkCorrection(recipe.width, recipe.dropout)
     optimiser = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -357,9 +360,11 @@ def train_landmark_correction(
     )
     network.train()
     for step in range(recipe.steps):
-        half = recipe.batch // 2
         chosen = np.concatenate(
-            [rng.integers(0, drawn, half), rng.integers(drawn, len(clips), recipe.batch - half)]
+            [
+                rng.integers(0, drawn, of_drawn),
+                rng.integers(drawn, len(clips), recipe.batch - of_drawn),
+            ]
         )
         views = [random_view(clips[i][1], rng) for i in chosen]
         pairs = [
