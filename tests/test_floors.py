@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -94,6 +95,51 @@ def test_imports_go_down() -> None:
     imports = graph(SOURCE)
     assert len(imports) > 50
     assert violations(imports) == []
+
+
+FAMILIES = ("rig", "npt", "sa_pd")
+"""How names of modules begin that belong to one method of transfer, or to two of a kind."""
+READS_WITH_NPT = {"mvai.transfer.npt_reading", "mvai.transfer.npt_rest"}
+"""What skeleton alignment reads meshes in no known topology with."""
+
+
+def family(module: str) -> str:
+    """The one that a module of the transfer belongs to; none for what they share."""
+    name = module.removeprefix("mvai.transfer.")
+    return next((f for f in FAMILIES if name == f or name.startswith(f"{f}_")), "")
+
+
+def strange_methods(imports: dict[str, set[str]]) -> list[str]:
+    """Imports of another family's modules, from one family or from what all share."""
+    return [
+        f"{name} imports {target}"
+        for name, targets in sorted(imports.items())
+        if name.startswith("mvai.transfer.")
+        for target in sorted(targets)
+        if target.startswith("mvai.transfer.")
+        and family(target)
+        and family(target) != family(name)
+        and not (family(name) == "sa_pd" and target in READS_WITH_NPT)
+    ]
+
+
+def test_methods_of_transfer_stand_side_by_side() -> None:
+    """They share what lies below them, such as the registration, and not each other's modules."""
+    imports = graph(SOURCE)
+    assert strange_methods(imports) == []
+    for name, target in (("npt_identity", "rig_feet"), ("registration.fit", "rig_feet")):
+        wrong = {f"mvai.transfer.{name}": {f"mvai.transfer.{target}"}}
+        assert len(strange_methods(wrong)) == 1
+
+
+def test_no_method_imports_another() -> None:
+    imports = graph(SOURCE)
+    for stage in ("detect", "reconstruct", "smooth", "transfer"):
+        known = import_module(f"mvai.{stage}").METHODS.values()
+        methods = {place.split(":")[0] for place in known}
+        assert len(methods) > 2
+        for method in methods:
+            assert not imports[method] & methods, f"{method} imports another method"
 
 
 def test_no_import_cycles() -> None:

@@ -19,9 +19,9 @@ from mvai.transfer.npt_match import FoundMatch, KnownMatch
 from mvai.transfer.npt_reading import posed_mean
 from mvai.transfer.npt_refine import lay
 from mvai.transfer.npt_source import area_sample, read_source, root_rotations
-from mvai.transfer.rig_body import FoundBody
-from mvai.transfer.rig_find_joints import FoundJoints
-from mvai.transfer.rig_register import FittedTemplate
+from mvai.transfer.registration.find_body import FoundBody
+from mvai.transfer.registration.find_joints import FoundJoints
+from mvai.transfer.registration.fit import FittedTemplate
 from mvai.types import Character, MvaiError, Part
 from npt_makers import acting, body_character, shuffled
 

@@ -13,10 +13,10 @@ from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail, rig, sa_pd
 from mvai.transfer.npt_source import read_source
-from mvai.transfer.outward import facing_outward
-from mvai.transfer.rig_body import FoundBody
-from mvai.transfer.rig_find_joints import FoundJoints
-from mvai.transfer.rig_register import FittedTemplate
+from mvai.transfer.registration.find_body import FoundBody
+from mvai.transfer.registration.find_joints import FoundJoints
+from mvai.transfer.registration.fit import FittedTemplate
+from mvai.transfer.registration.outward import facing_outward
 from mvai.types import Character, MvaiError, Part, Skin
 from npt_makers import acting, shuffled
 from test_transfer import BODY, character, nobody

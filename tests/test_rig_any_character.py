@@ -18,15 +18,15 @@ from mvai.cli import main
 from mvai.geometry.surface import components
 from mvai.io.archive import Archive, read_archive
 from mvai.progress import Silent, Stopwatch
-from mvai.transfer import rig_body
 from mvai.transfer.floor import lowest_points
+from mvai.transfer.registration import find_body
+from mvai.transfer.registration.find_joints import BODY_NEEDED, FoundJoints
+from mvai.transfer.registration.geometry import joints_by_shape, of_human_proportions
+from mvai.transfer.registration.joints_file import read_joints, write_joints
+from mvai.transfer.registration.skirt import hanging_cloth
 from mvai.transfer.rig import RigTransfer, drive
 from mvai.transfer.rig_feet import corrections
-from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
-from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
-from mvai.transfer.rig_joints_file import read_joints, write_joints
 from mvai.transfer.rig_retarget import shared_bones
-from mvai.transfer.rig_skirt import hanging_cloth
 from mvai.types import Mesh, MeshSequence, MvaiError
 from test_transfer import (
     BODY,
@@ -89,20 +89,22 @@ def robot(legs_m: float) -> Mesh:
 
 def test_limbs_as_long_as_peoples_make_up_for_a_strange_surface(monkeypatch):
     """Of two robots that a body fits as badly, the one with stub legs is refused."""
-    fit = rig_body.fit_template
-    monkeypatch.setattr(rig_body, "fit_template", lambda *given: replace(fit(*given), coverage=0.8))
+    fit = find_body.fit_template
+    monkeypatch.setattr(
+        find_body, "fit_template", lambda *given: replace(fit(*given), coverage=0.8)
+    )
     for legs_m, human in ((0.85, True), (0.3, False)):
         mesh = robot(legs_m)
         assert of_human_proportions(joints_by_shape(mesh), 1.8) == human
         hero = character(mesh.vertices, mesh.faces)
         if human:
-            found = rig_body.find_body(BODY, hero, nobody).joints
+            found = find_body.find_body(BODY, hero, nobody).joints
             at = dict(zip(found.names, found.xyz_m, strict=True))
             assert abs(at["left_knee"][1] - legs_m / 2) < 0.1
             assert abs(at["right_elbow"][0] + 0.465) < 0.1
         else:
             with pytest.raises(MvaiError, match="fits the character badly"):
-                rig_body.find_body(BODY, hero, nobody)
+                find_body.find_body(BODY, hero, nobody)
 
 
 def test_corrected_joints_come_back_from_the_file(tmp_path: Path):

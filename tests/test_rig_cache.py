@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvai.transfer import rig, rig_body, rig_cache
+from mvai.transfer import rig
+from mvai.transfer.registration import cache, find_body
 from mvai.transfer.rig import RigTransfer, register
 from mvai.types import Mesh
 from test_rig_any_character import t_pose
@@ -21,7 +22,7 @@ def test_the_second_time_nothing_is_fitted(tmp_path: Path, monkeypatch: pytest.M
     first = register(hero, nobody, RigTransfer())
     files = list((tmp_path / "kept").iterdir())
     assert len(files) == 2
-    monkeypatch.setattr(rig_body, "fit_template", None)
+    monkeypatch.setattr(find_body, "fit_template", None)
     monkeypatch.setattr(rig, "transfer_weights", None)
     second = register(hero, nobody, RigTransfer())
     assert second.coverage == first.coverage and second.confidence == first.confidence
@@ -57,22 +58,22 @@ def test_another_mesh_another_key_and_no_folder_no_error(
 ):
     vertices = t_pose()
     mesh, moved = Mesh(vertices, BODY.faces), Mesh(vertices + 1e-6, BODY.faces)
-    assert rig_cache.cache_key(mesh, nobody) == rig_cache.cache_key(mesh, nobody)
-    assert rig_cache.cache_key(mesh, nobody) != rig_cache.cache_key(moved, nobody)
-    assert rig_cache.cache_key(mesh, nobody) != rig_cache.cache_key(mesh, t_pose)
+    assert cache.cache_key(mesh, nobody) == cache.cache_key(mesh, nobody)
+    assert cache.cache_key(mesh, nobody) != cache.cache_key(moved, nobody)
+    assert cache.cache_key(mesh, nobody) != cache.cache_key(mesh, t_pose)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MVAI_CACHE", str(tmp_path / "file"))
-    rig_cache.keep("key", {"a": np.zeros(2)})
-    assert rig_cache.read_kept("key") is None
+    cache.keep("key", {"a": np.zeros(2)})
+    assert cache.read_kept("key") is None
 
 
 def test_the_folder_is_the_platforms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MVAI_CACHE", raising=False)
-    monkeypatch.setattr(rig_cache.sys, "platform", "linux")
+    monkeypatch.setattr(cache.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert rig_cache.cache_folder() == tmp_path / "mvai"
-    monkeypatch.setattr(rig_cache.sys, "platform", "win32")
+    assert cache.cache_folder() == tmp_path / "mvai"
+    monkeypatch.setattr(cache.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    assert rig_cache.cache_folder() == tmp_path / "mvai" / "Cache"
-    monkeypatch.setattr(rig_cache.sys, "platform", "darwin")
-    assert str(rig_cache.cache_folder()).endswith("Library/Caches/mvai")
+    assert cache.cache_folder() == tmp_path / "mvai" / "Cache"
+    monkeypatch.setattr(cache.sys, "platform", "darwin")
+    assert str(cache.cache_folder()).endswith("Library/Caches/mvai")

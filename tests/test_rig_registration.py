@@ -9,14 +9,14 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from mvai.transfer.rig_bends import LIMBS, limb_bends
-from mvai.transfer.rig_body import find_body
-from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
-from mvai.transfer.rig_joints_file import write_joints
-from mvai.transfer.rig_register import coverage
-from mvai.transfer.rig_rest import rest_rotations
-from mvai.transfer.rig_template import ScaledTemplate
-from mvai.transfer.rig_thighs import thigh_turns
+from mvai.transfer.registration.bends import LIMBS, limb_bends
+from mvai.transfer.registration.find_body import find_body
+from mvai.transfer.registration.find_joints import BODY_NEEDED, FoundJoints
+from mvai.transfer.registration.fit import coverage
+from mvai.transfer.registration.joints_file import write_joints
+from mvai.transfer.registration.rest import rest_rotations
+from mvai.transfer.registration.template import ScaledTemplate
+from mvai.transfer.registration.thighs import thigh_turns
 from mvai.types import Mesh, MvaiError
 from test_transfer import BODY, JOINT, character, nobody, sequence
 

@@ -10,10 +10,10 @@ import trimesh
 
 from mvai.body.skinning import posed_vertices
 from mvai.geometry.laplacian import mesh_laplacian
+from mvai.transfer.registration.fingers import merged_fingers
+from mvai.transfer.registration.weights import diffused, softness, transfer_weights
 from mvai.transfer.rig import Registration, RigTransfer, drive
-from mvai.transfer.rig_fingers import merged_fingers
 from mvai.transfer.rig_twist import with_twist_bones
-from mvai.transfer.rig_weights import diffused, softness, transfer_weights
 from mvai.types import Mesh
 from test_transfer import BODY, character, own_registration, sequence, smooth_motion
 

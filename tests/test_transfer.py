@@ -16,14 +16,14 @@ from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices
 from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import components, edges
+from mvai.transfer.registration.find_joints import FoundJoints
+from mvai.transfer.registration.fit import fit_template
+from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.rig import Registration, RigTransfer, body_legs, drive, register
 from mvai.transfer.rig_feet import contacts, runs
-from mvai.transfer.rig_find_joints import FoundJoints
 from mvai.transfer.rig_names import body_bones, read_name
-from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_solve import solve_motion
-from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Camera, Character, Mesh, MeshSequence, MvaiError, Part, Skin
 
 BODY = anny_body()
@@ -238,7 +238,7 @@ def test_large_mesh_goes_by_way_of_a_coarse_one(monkeypatch: pytest.MonkeyPatch)
     mesh, _, _ = fitted_tall()
     own = mesh.vertices  # a perfect fit, so that only the detour differs
     fine = transfer_weights(BODY, own, mesh)
-    monkeypatch.setattr("mvai.transfer.rig_weights.LARGE", 1000)
+    monkeypatch.setattr("mvai.transfer.registration.weights.LARGE", 1000)
     coarse = transfer_weights(BODY, own, mesh)
     dense = np.zeros((2, len(own), len(BODY.joints)))
     for d, (indices, weights) in zip(dense, (fine, coarse), strict=True):

@@ -5,7 +5,7 @@ A method is one file with a frozen dataclass of settings and two functions:
 `drive(registration, sequence, config)` returns its `Animation`. Where `drive` also takes `source`,
 it is told how a sequence in no known topology looks in its first frame, registered likewise; a
 module that can do without, where that fails, says `READS_ANY_POSE = True`. A new method is one new
-file and one line in `METHODS`.
+file and one line in `METHODS`. What `register` has to find out is shared (`registration`).
 """
 
 from __future__ import annotations

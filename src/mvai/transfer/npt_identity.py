@@ -15,10 +15,10 @@ from mvai.body.model import LinearBody
 from mvai.geometry.surface import sample_surface
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import IdentityJoints
-from mvai.transfer.outward import facing_outward
-from mvai.transfer.rig_body import find_body
-from mvai.transfer.rig_find_joints import ImageDetector
-from mvai.transfer.rig_weights import transfer_weights
+from mvai.transfer.registration.find_body import find_body
+from mvai.transfer.registration.find_joints import ImageDetector
+from mvai.transfer.registration.outward import facing_outward
+from mvai.transfer.registration.weights import transfer_weights
 from mvai.types import Character, MvaiError
 from mvai.types.names import SIDES
 
@@ -64,8 +64,8 @@ def identity_of(
 
     It was trained on bodies and finds no hands on characters that are built or stand otherwise;
     joints then lie far outside the surface, and fingers that turn about them are drawn out. With a
-    detector, the joints of such a character are those of the body fitted to it (rig_body.py), and
-    its skin weights too, if it can be found.
+    detector, the joints of such a character are those of the body fitted to it, and its skin
+    weights too, if it can be found.
 
     Raises:
         MvaiError: it has no surface.

@@ -24,12 +24,14 @@ from mvai.transfer.floor import (
     sole_points,
     stand_on_floor,
 )
-from mvai.transfer.outward import facing_outward
-from mvai.transfer.rig_body import find_body
+from mvai.transfer.registration.find_body import find_body
+from mvai.transfer.registration.find_joints import ImageDetector
+from mvai.transfer.registration.fit import FittedTemplate
+from mvai.transfer.registration.outward import facing_outward
+from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
-from mvai.transfer.rig_find_joints import ImageDetector
 from mvai.transfer.rig_hands import fingerless, whole_hands
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
@@ -42,7 +44,6 @@ from mvai.transfer.rig_points import (
     source_points,
 )
 from mvai.transfer.rig_polish import polished
-from mvai.transfer.rig_register import FittedTemplate
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
     body_legs,
@@ -56,7 +57,6 @@ from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_touches import hanging_arms, touches
 from mvai.transfer.rig_twist import twisted, with_twist_bones
-from mvai.transfer.rig_weights import transfer_weights
 from mvai.types import Animation, Character, Mesh, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75

@@ -21,10 +21,10 @@ from scipy.sparse import csr_array, diags_array
 from mvai.body.model import LinearBody
 from mvai.geometry.polish import Polisher, hemispheres, polisher, rotation_quaternions
 from mvai.geometry.rigid import transforms
+from mvai.transfer.registration.weights import LARGE
 from mvai.transfer.rig_range import range_of_motion
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on, rotations_on
 from mvai.transfer.rig_twist import hard_pieces, twisted
-from mvai.transfer.rig_weights import LARGE
 from mvai.types import Mesh
 
 MORE = 2

@@ -1,4 +1,4 @@
-"""Keeps skeletons with their skin weights beside the bodies that were found (see rig_cache)."""
+"""Keeps skeletons with their skin weights beside the bodies that were found (registration)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mvai.io.fingerprint import add_arrays
-from mvai.transfer.rig_cache import code_sha256, keep, read_kept
+from mvai.transfer.registration.cache import code_sha256, keep, read_kept
+from mvai.transfer.registration.fit import FittedTemplate
 from mvai.transfer.rig_points import BodyPoints
-from mvai.transfer.rig_register import FittedTemplate
 from mvai.transfer.rig_retarget import DrivenSkeleton, Twist
 from mvai.types import Mesh, Skin
 

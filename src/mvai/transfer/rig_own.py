@@ -13,10 +13,10 @@ from jaxtyping import Float
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations, transforms
-from mvai.transfer.rig_find_joints import FoundJoints
+from mvai.transfer.registration.find_joints import FoundJoints
+from mvai.transfer.registration.fit import fit_template
 from mvai.transfer.rig_hands import fingerless, resting_fingers, resting_hand
 from mvai.transfer.rig_names import body_bones
-from mvai.transfer.rig_register import fit_template
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.types import Character
 from mvai.types.names import SIDES

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
-from mvai.transfer.rig_template import ScaledTemplate
+from mvai.transfer.registration.template import ScaledTemplate
 from mvai.types import MeshSequence, MvaiError
 
 ROUNDS = 4

@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
 from mvai.geometry.surface import components, weld
+from mvai.transfer.registration.weights import prune
 from mvai.transfer.rig_retarget import DrivenSkeleton, Twist
-from mvai.transfer.rig_weights import prune
 from mvai.types import Mesh, Skin
 from mvai.types.names import SIDES
 

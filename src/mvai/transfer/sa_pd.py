@@ -17,10 +17,10 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import camera_for, lowest_points, stand_on_floor
-from mvai.transfer.outward import facing_outward
-from mvai.transfer.rig_find_joints import ImageDetector, find_joints
-from mvai.transfer.rig_register import FittedTemplate, fit_template
-from mvai.transfer.rig_weights import transfer_weights
+from mvai.transfer.registration.find_joints import ImageDetector, find_joints
+from mvai.transfer.registration.fit import FittedTemplate, fit_template
+from mvai.transfer.registration.outward import facing_outward
+from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from mvai.transfer.rig_bends import LIMBS, Bend
-from mvai.transfer.rig_template import ScaledTemplate, TemplatePoints, TemplatePose
+from mvai.transfer.registration.bends import LIMBS, Bend
+from mvai.transfer.registration.template import ScaledTemplate, TemplatePoints, TemplatePose
 
 SHAPE_WEIGHT = 0.1
 LIMB_WEIGHT = 20.0

@@ -16,8 +16,8 @@ from scipy.spatial import KDTree
 from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
 from mvai.geometry.surface import components, edges, vertex_normals, weld
-from mvai.transfer.rig_fingers import merged_fingers
-from mvai.transfer.rig_skirt import hanging_cloth
+from mvai.transfer.registration.fingers import merged_fingers
+from mvai.transfer.registration.skirt import hanging_cloth
 from mvai.types import Mesh
 from mvai.types.names import SIDES
 

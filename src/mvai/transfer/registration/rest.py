@@ -42,7 +42,7 @@ def rest_rotations(
         rest: where its joints are at its own rest, in the character's shape.
         R_fit: what turned its joints onto the character.
         t_joint: where the character's joints are.
-        thigh_turns: from `mvai.transfer.rig_thighs`, where the character's surface is known.
+        thigh_turns: from `thighs`, where the character's surface is known.
     """
     turns: dict[str, float] = dict.fromkeys(SIDES, 0.0)
     if thigh_turns is not None:

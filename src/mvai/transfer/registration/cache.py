@@ -57,7 +57,12 @@ def code_sha256() -> str:
     characters, so that a checkout that changes does not take what another state of it has found."""
     here = Path(__file__).parent
     digest = hashlib.sha256(software().encode())
-    for files in (here.glob("rig*.py"), here.with_name("geometry").glob("*.py")):
+    above = here.parent
+    for files in (
+        here.glob("*.py"),
+        above.glob("rig*.py"),
+        above.with_name("geometry").glob("*.py"),
+    ):
         for file in sorted(files):
             digest.update(file.read_bytes())
     return digest.hexdigest()

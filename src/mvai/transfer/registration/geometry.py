@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from mvai.geometry.surface import sample_surface
-from mvai.transfer.rig_find_joints import FoundJoints
+from mvai.transfer.registration.find_joints import FoundJoints
 from mvai.types import Mesh
 
 SAMPLES = 12000

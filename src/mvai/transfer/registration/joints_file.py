@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mvai.io.atomic import written_whole
-from mvai.transfer.rig_find_joints import BODY_NEEDED, FoundJoints
+from mvai.transfer.registration.find_joints import BODY_NEEDED, FoundJoints
 from mvai.types import Character, MvaiError
 from mvai.types.names import KEYPOINTS
 

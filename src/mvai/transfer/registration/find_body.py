@@ -16,11 +16,16 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
-from mvai.transfer.rig_cache import cache_key, keep, read_kept
-from mvai.transfer.rig_find_joints import FoundJoints, ImageDetector, find_joints, limb_fault
-from mvai.transfer.rig_geometry import joints_by_shape, of_human_proportions
-from mvai.transfer.rig_joints_file import read_joints, write_joints
-from mvai.transfer.rig_register import FittedTemplate, fit_template
+from mvai.transfer.registration.cache import cache_key, keep, read_kept
+from mvai.transfer.registration.find_joints import (
+    FoundJoints,
+    ImageDetector,
+    find_joints,
+    limb_fault,
+)
+from mvai.transfer.registration.fit import FittedTemplate, fit_template
+from mvai.transfer.registration.geometry import joints_by_shape, of_human_proportions
+from mvai.transfer.registration.joints_file import read_joints, write_joints
 from mvai.types import Character, MvaiError
 from mvai.types.names import SIDES
 

@@ -21,12 +21,12 @@ from mvai.geometry.surface import (
     vertex_normals,
     weld,
 )
-from mvai.transfer.rig_bends import limb_bends
-from mvai.transfer.rig_find_joints import FoundJoints
-from mvai.transfer.rig_prior import Normal, Prior
-from mvai.transfer.rig_rest import rest_rotations
-from mvai.transfer.rig_template import LIMBS, ScaledTemplate, TemplatePoints, TemplatePose
-from mvai.transfer.rig_thighs import thigh_turns
+from mvai.transfer.registration.bends import limb_bends
+from mvai.transfer.registration.find_joints import FoundJoints
+from mvai.transfer.registration.prior import Normal, Prior
+from mvai.transfer.registration.rest import rest_rotations
+from mvai.transfer.registration.template import LIMBS, ScaledTemplate, TemplatePoints, TemplatePose
+from mvai.transfer.registration.thighs import thigh_turns
 from mvai.types import Mesh
 from mvai.types.names import SIDES
 
