@@ -95,6 +95,58 @@ def test_what_is_hard_moves_as_one(near: str, extents: tuple[float, float, float
         assert joints == {"RightHand"}
 
 
+def posed_with(*meshes: trimesh.Trimesh) -> tuple[Registration, list[np.ndarray], list[np.ndarray]]:
+    """The body with loose pieces, in some poses: where each piece is at rest and in every frame."""
+    own = own_registration()
+    rest = own.character.mesh.vertices
+    starts = np.cumsum([len(rest), *(len(m.vertices) for m in meshes)])
+    vertices = np.concatenate([rest, *(np.asarray(m.vertices) for m in meshes)])
+    faces = [np.asarray(m.faces) + k for m, k in zip(meshes, starts[:-1], strict=True)]
+    mesh = Mesh(vertices, np.concatenate([BODY.faces, *faces]))
+    indices, weights = transfer_weights(BODY, rest, mesh)
+    skin = replace(own.skeleton.skin, weight_indices=indices, weights=weights)
+    skeleton = with_twist_bones(replace(own.skeleton, skin=skin), BODY, mesh)
+    hero = Registration(character(vertices, mesh.faces), skeleton, 0.0, 0.0)
+    posed = posed_vertices(drive(hero, sequence(smooth_motion(3, seed=5, size=1.0)), RigTransfer()))
+    pieces = np.split(np.arange(len(rest), len(vertices)), starts[1:-1] - len(rest))
+    return hero, [vertices[p] for p in pieces], [posed[:, p] for p in pieces]
+
+
+def assert_rigid(rest: np.ndarray, posed: np.ndarray) -> None:
+    before = np.linalg.norm(rest[:, None] - rest[None], axis=-1)
+    for v in posed:
+        after = np.linalg.norm(v[:, None] - v[None], axis=-1)
+        np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+def test_a_spear_of_three_pieces_stays_whole():
+    """Its tip is nearer to the leg than to the hand, and its shaft has vertices at its ends."""
+    joints = BODY.joint_template.numpy()
+    hand, foot = (joints[BODY.joint(n)] for n in ("RightHandMiddle1", "RightFoot"))
+    along = foot - [0.15, 0, 0] - hand
+    along /= np.linalg.norm(along)
+    turn = trimesh.geometry.align_vectors([0, 0, 1], along)
+    shaft = trimesh.creation.box((0.02, 0.02, 1.6))
+    ring = trimesh.creation.box((0.04, 0.04, 0.04))
+    tip = trimesh.creation.box((0.05, 0.05, 0.3))
+    for part, at in ((shaft, 0.0), (ring, 0.81), (tip, 0.94)):
+        part.apply_transform(turn)
+        part.apply_translation(hand + along * at)
+    hero, rest, posed = posed_with(shaft, ring, tip)
+    assert_rigid(np.concatenate(rest), np.concatenate(posed, axis=1))
+    skin = hero.skeleton.skin
+    assert skin.joints[skin.weight_indices[-1, 0]] == "RightHand"
+
+
+def test_a_shield_beside_hand_and_forearm_is_hard():
+    joints = BODY.joint_template.numpy()
+    elbow, wrist = (joints[BODY.joint(f"Left{n}")] for n in ("ForeArm", "Hand"))
+    shield = trimesh.creation.box((0.02, 1.0, 0.6)).subdivide().subdivide().subdivide()
+    shield.apply_translation(0.4 * elbow + 0.6 * wrist + [0.05, 0, 0])
+    _, rest, posed = posed_with(shield)
+    assert_rigid(rest[0], posed[0])
+
+
 def fingers(gap_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Faces of two fingers, index and ring, that are one piece without a gap, and their weights."""
     vertices, faces = strip(0.05)

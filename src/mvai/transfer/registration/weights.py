@@ -17,6 +17,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
 from mvai.geometry.surface import components, edges, vertex_normals, weld
 from mvai.transfer.registration.fingers import merged_fingers
+from mvai.transfer.registration.props import TOUCHES, carried, fastened
 from mvai.transfer.registration.skirt import hanging_cloth
 from mvai.types import Mesh
 from mvai.types.names import SIDES
@@ -35,9 +36,8 @@ OWNED, OWNED_LEAST = 0.75, 0.3
 HELD, HAND_SIZE = 0.9, 0.25
 """A loose piece with more of a hand's weight, larger than any hand as a share of the height, is
 held by it."""
-TOUCHES = 0.02
-"""A loose piece without a match is fastened where it is this near to its least distance from the
-rest, as a share of the height."""
+HUNG = 0.01
+"""What hangs from the hips needs no match; its weights have changed by more than this."""
 NEIGHBOURS = 6
 LARGE = 120_000
 """Meshes with more vertices get their weights by way of a coarser one."""
@@ -70,10 +70,14 @@ def transfer_weights(
     L, mass = mesh_laplacian(vertices, faces)
     W = _fill(L, mass, vertices, piece, known, copied)
     distance = np.asarray(KDTree(surface).query(vertices)[0])
+    filled = W
     W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
+    matched = np.bincount(piece, weights=known | (abs(W - filled).sum(1) > HUNG)) > 0
     W = diffused(_smooth(W, faces), L, mass, softness(body, W, height))
     W = merged_fingers(body, faces, W)
     W = _rigid_pieces(body, W, vertices, piece, height)
+    W = carried(body, W, vertices, piece, known, distance, height)
+    W = fastened(body, W, vertices, faces, piece, ~matched, height)
     if large:
         return _blended(W, vertices, mesh.vertices)
     indices, weights = prune(W)
