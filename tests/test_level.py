@@ -59,3 +59,15 @@ def test_posture_tells_up_of_one_who_strides_and_not_of_one_who_sits():
     assert not posture(BODY_JOINTS, sits, up).any()
     lying = Rotation.from_euler("X", 90, degrees=True).as_matrix()
     assert not posture(BODY_JOINTS, stride @ lying.T, up @ lying.T).any()
+
+
+def test_a_foot_that_is_still_in_the_air_is_not_on_the_floor():
+    frames = 60
+    feet = np.zeros((frames, 2, 3))
+    feet[:, 0, 1], feet[:, 1, 1] = -0.9, -0.3
+    # The crossed leg is held more steadily, and so counts as more stands.
+    planted = np.ones((frames, 2), bool)
+    planted[::12, 1] = False
+    nothing = np.zeros((frames, 3)), np.zeros(frames)
+    T = level(nothing[0] + [0, 1, 0], nothing[1], feet, planted, nothing[0])
+    assert abs(T[1, :3] @ feet[0, 0] + T[1, 3]) < 1e-6

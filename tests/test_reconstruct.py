@@ -20,8 +20,8 @@ from mvai.reconstruct import method
 from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
-from mvai.reconstruct.fit_clip import fit_clip, unseen_legs, unwrapped
-from mvai.reconstruct.fit_windows import bridged, seen_well, windows
+from mvai.reconstruct.fit_clip import fit_clip, unwrapped
+from mvai.reconstruct.fit_windows import windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
 from mvai.reconstruct.lengthen import lengthened, lengthening
@@ -331,12 +331,7 @@ def test_people_stand_on_legs_that_are_not_in_the_picture():
     xy = keypoints.xy_px.copy()
     xy[:, below, 1] += keypoints.height
     outside = replace(keypoints, xy_px=xy)
-    assert unseen_legs(outside).sum() == 6 * keypoints.frames
     assert knee_bend(SmplifyX().reconstruct(outside)).max() < 20
-    one_ankle = replace(
-        keypoints, xy_px=np.where(np.arange(33)[:, None] == 27, 1e4, keypoints.xy_px)
-    )
-    assert not unseen_legs(one_ankle).any()
 
 
 def test_default_setting_finds_a_known_performance():
@@ -458,30 +453,9 @@ def test_nobody_is_invented_where_nobody_was_seen():
     present[:8] = present[34:] = False
     confidence = keypoints.confidence * present[:, None]
     sequence = SmplifyX().reconstruct(replace(keypoints, present=present, confidence=confidence))
-    # The first and last four frames (0.15 s) of those seen are glimpses.
-    assert (sequence.vertices[:12] == sequence.vertices[12]).all()
-    assert (sequence.vertices[30:] == sequence.vertices[29]).all()
+    # Half a second before and after what was seen well, which is frames 12 to 29, he stands.
+    assert knee_bend(sequence)[16:25].min() > 25
+    assert knee_bend(sequence)[0] < 10
     assert not (sequence.vertices[12] == sequence.vertices[13]).all()
-
-
-def test_glimpses_are_no_sightings():
-    seen = np.ones(60, bool)
-    assert seen_well(seen, fps=30.0).all()
-    seen[:20] = seen[30] = False
-    well = seen_well(seen, fps=30.0)
-    assert well.tolist() == [f >= 24 and f != 30 for f in range(60)]
-    glimpse = np.zeros(60, bool)
-    glimpse[20:23] = True
-    assert (seen_well(glimpse, fps=30.0) == glimpse).all()
-
-
-def test_a_long_gap_is_crossed_evenly():
-    u = torch.zeros(60, 69)
-    u[:10, 3], u[10:50, 3], u[50:, 3] = 0.0, 99.0, 1.0
-    seen = np.ones(60, bool)
-    seen[10:50] = False
-    crossed = bridged(u, seen, fps=30.0)[:, 3].numpy()
-    assert (np.diff(crossed) >= 0).all() and crossed.max() == 1.0
-    short = np.ones(60, bool)
-    short[20:25] = False
-    torch.testing.assert_close(bridged(u, short, fps=30.0), u)
+    steps = np.linalg.norm(np.diff(sequence.vertices, axis=0), axis=-1).max(1)
+    assert steps.max() < 0.2

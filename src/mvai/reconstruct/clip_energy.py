@@ -63,7 +63,8 @@ class Observation:
     planted: Bool[Tensor, "steps points"]
     """Points that stand still from one frame to the next."""
     unseen: Float[Tensor, "frames 21"]
-    """1 for body joints (after the root) of a leg that is not in the picture, else 0."""
+    """1 for body joints (after the root) of a leg that is not in the picture, else 0; between the
+    two where it is unsure whether he stands on it."""
     focal_px: float
     centre_px: Float[Tensor, "2"]
     fps: float

@@ -36,6 +36,7 @@ from mvai.reconstruct.initial import (
     viewing_rotation,
 )
 from mvai.reconstruct.kinematics import Kinematics
+from mvai.reconstruct.legs_outside import on_outside_feet, unseen_legs
 from mvai.reconstruct.level import balance, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
@@ -53,10 +54,6 @@ FACE_POINTS = (
 """Enough of the face to tell where the head looks; the body has no expression."""
 
 
-SEEN = 0.2
-"""Confidence below which a knee or an ankle is a guess."""
-
-
 @dataclass(frozen=True)
 class ClipFit:
     """The fitted unknowns of a clip."""
@@ -67,6 +64,8 @@ class ClipFit:
     focal_px: float
     energy: float
     planted: Bool[np.ndarray, "steps points"]
+    told: Bool[np.ndarray, " frames"] | None = None
+    """Frames that the vertical is read from; None for all."""
 
     def pose(self) -> Pose:
         """The fitted body."""
@@ -84,19 +83,22 @@ class ClipFit:
 
     def level(self) -> Float[np.ndarray, "4 4"]:
         """From the camera-aligned frame of the fit to a level world with its floor at y = 0."""
-        points = self.kinematics.linearise(self.u, self.shape, derivatives=False).points.numpy()
+        told = slice(None) if self.told is None else self.told
+        u = self.u[told]
+        points = self.kinematics.linearise(u, self.shape, derivatives=False).points.numpy()
         joints = points[:, : len(BODY_JOINTS)]
         lean, standing = balance(BODY_JOINTS, joints)
-        root = self.kinematics.rotations(self.u)[:, self.kinematics.body.joint("Hips")].numpy()
+        root = self.kinematics.rotations(u)[:, self.kinematics.body.joint("Hips")].numpy()
         held = posture(BODY_JOINTS, joints, root[:, :, 1])
         feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
-        still = np.zeros((len(points), len(feet) or 2), bool)
         if not feet:
             # A detector without points on the feet: their joints tell where the floor is.
             toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in SIDES]
-            return level(lean, standing, points[:, toes], still, held)
+            return level(lean, standing, points[:, toes], np.zeros((len(points), 2), bool), held)
+        still = np.zeros((len(self.u), len(feet)), bool)
         still[:-1] |= self.planted[:, feet]
         still[1:] |= self.planted[:, feet]
+        still = still[told]
         return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still, held)
 
 
@@ -219,6 +221,7 @@ def observe(
     centre = np.array([keypoints.width / 2, keypoints.height / 2])
     xy = keypoints.xy_px[:, columns]
     seen = np.isfinite(xy).all(-1)
+    seen &= ~on_outside_feet(keypoints, names)
     confidence = np.where(seen, keypoints.confidence[:, columns], 0.0)
     xyz, inverse = landmarks(keypoints, names, focal_px, lift)
     xyz_or_nan = np.where(inverse > 0, xyz, np.nan)
@@ -235,29 +238,12 @@ def observe(
         landmark_inverse_m=tensor(inverse),
         pixel_m=tensor(pixel_m),
         planted=torch.from_numpy(planted & keypoints.seen()[1:, None]),
-        unseen=tensor(unseen_legs(keypoints)),
+        unseen=tensor(unseen_legs(keypoints, xyz, names)),
         focal_px=focal_px,
         centre_px=tensor(centre),
         fps=keypoints.fps,
     )
     return observation, R0, t0
-
-
-def unseen_legs(keypoints: Keypoints) -> Float[np.ndarray, "frames 21"]:
-    """1 for the joints of a leg of which neither knee nor ankle is in the picture, for
-    `BODY_JOINTS` but the root; 0 where the whole person is out of sight."""
-    unseen = np.zeros((keypoints.frames, len(BODY_JOINTS) - 1))
-    size = np.array([keypoints.width, keypoints.height])
-    for side in ("left", "right"):
-        columns = [
-            i for i, n in enumerate(keypoints.names) if n in (f"{side}_knee", f"{side}_ankle")
-        ]
-        xy = keypoints.xy_px[:, columns]
-        with np.errstate(invalid="ignore"):
-            inside = ((xy >= 0) & (xy < size)).all(-1) & (keypoints.confidence[:, columns] > SEEN)
-        legs = [BODY_JOINTS.index(f"{side.capitalize()}{p}") - 1 for p in ("UpLeg", "Leg", "Foot")]
-        unseen[:, legs] = (keypoints.seen() & ~inside.any(1))[:, None]
-    return unseen
 
 
 def planted_points(

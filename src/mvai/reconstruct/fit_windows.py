@@ -7,29 +7,23 @@ enough of the past and future, and one fades into the other.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from scipy.ndimage import binary_erosion
-from torch import Tensor
 
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
+from mvai.reconstruct.absence import rested
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import ClipFit, fit_clip
+from mvai.reconstruct.steady_feet import steadied
 from mvai.types import Keypoints
 
 WINDOW = 480
 OVERLAP = 40
-LONG_GAP_S = 0.5
-"""A gap up to this long is left to the fit, which carries a movement through it."""
-SETTLE_S = 0.15
-"""Who comes out from behind a tree or goes out of the picture is seen wrongly for this long."""
 SHAPE_FRAMES = 200
 """Frames that the shape of a long clip is found from."""
 
@@ -55,46 +49,6 @@ def stretch(keypoints: Keypoints, span: slice) -> Keypoints:
     )
 
 
-def bridged(
-    u: Float[Tensor, "frames unknowns"], seen: Bool[np.ndarray, " frames"], fps: float
-) -> Float[Tensor, "frames unknowns"]:
-    """The unknowns with what nobody saw made plain: before the first and after the last sighting
-    the nearest frame seen well is held, and a long gap is crossed evenly.
-
-    Left to themselves such frames would keep the last movement going, and fall.
-    """
-    ids = np.flatnonzero(seen_well(seen, fps))
-    if not len(ids):
-        return u
-    out = u.clone()
-    out[: ids[0]], out[ids[-1] + 1 :] = u[ids[0]], u[ids[-1]]
-    for a, b in itertools.pairwise(ids):
-        if b - a > LONG_GAP_S * fps + 1:
-            t = torch.linspace(0, 1, int(b - a + 1))[:, None]
-            # Starts and ends at rest.
-            t = t * t * (3 - 2 * t)
-            out[a : b + 1] = u[a] * (1 - t) + u[b] * t
-    return out
-
-
-def seen_well(seen: Bool[np.ndarray, " frames"], fps: float) -> Bool[np.ndarray, " frames"]:
-    """The seen frames, less those next to a long absence; all of them if none would be left.
-
-    A detector that catches a glimpse of a leg and an arm makes the rest up, surely.
-    """
-    ids = np.flatnonzero(seen)
-    around = seen.copy()
-    for a, b in itertools.pairwise(ids):
-        if b - a <= LONG_GAP_S * fps + 1:
-            around[a:b] = True
-    steps = round(SETTLE_S * fps)
-    if steps:
-        # The clip's own ends are no absence.
-        around = binary_erosion(around, iterations=steps, border_value=1)
-    well = seen & around
-    return well if well.any() else seen
-
-
 def fit_long_clip(
     body: LinearBody,
     keypoints: Keypoints,
@@ -106,8 +60,7 @@ def fit_long_clip(
     """`fit_clip` in bounded memory."""
     spans = windows(keypoints.frames)
     if len(spans) == 1:
-        fit = fit_clip(body, keypoints, prior, lift, weights, report=report)
-        return replace(fit, u=bridged(fit.u, keypoints.seen(), keypoints.fps))
+        return finished(fit_clip(body, keypoints, prior, lift, weights, report=report), keypoints)
     step = int(np.ceil(keypoints.frames / SHAPE_FRAMES))
     spread = stretch(keypoints, slice(None, None, step))
     shape = fit_clip(body, spread, prior, lift, weights).shape
@@ -119,7 +72,12 @@ def fit_long_clip(
         )  # fmt: skip
         whole = part if whole is None else joined(whole, part, span.start)
     assert whole is not None
-    return replace(whole, u=bridged(whole.u, keypoints.seen(), keypoints.fps))
+    return finished(whole, keypoints)
+
+
+def finished(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
+    """With steady feet, and with what nobody saw made plain."""
+    return steadied(rested(fit, keypoints), keypoints.fps)
 
 
 def joined(first: ClipFit, second: ClipFit, start: int) -> ClipFit:

@@ -36,6 +36,8 @@ POSTURE = (0.59, 0.27, 0.17)
 people's motion capture, 6.0 degrees off in the median there and 4.5 on validation people."""
 RARELY = 0.2
 """Share of frames below which posture is not asked."""
+HELD_UP_M = 0.15
+"""A still foot this far above the lowest ones does not stand on their floor."""
 SITS = 0.5
 """Cosine of pelvis and thighs below which a person sits or lies, and posture tells nothing."""
 
@@ -101,7 +103,11 @@ def level(
     best = min((least_squares(residuals, s) for s in starts), key=lambda found: found.cost)
     R = Rotation.from_euler("XZ", best.x).as_matrix()
     lowest = feet.reshape(-1, 3) @ R[1]
-    floor = np.median(contacts @ R[1]) if len(contacts) else np.percentile(lowest, 5)
+    floor = np.percentile(lowest, 5)
+    if len(contacts):
+        height = contacts @ R[1]
+        # A foot may be still in the air, of legs that are crossed or laid up.
+        floor = np.median(height[height < np.percentile(height, 10) + HELD_UP_M])
     T = np.eye(4)
     T[:3, :3] = R
     T[1, 3] = -floor
