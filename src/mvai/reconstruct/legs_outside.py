@@ -79,7 +79,8 @@ def unseen_legs(
     unseen = np.zeros((keypoints.frames, len(BODY_JOINTS) - 1))
 
     def middle(part: str) -> Float[np.ndarray, "frames 3"]:
-        return sum(xyz_m[:, names.index(f"{s.lower()}_{part}")] for s in SIDES) / 2
+        left, right = (xyz_m[:, names.index(f"{s.lower()}_{part}")] for s in SIDES)
+        return (left + right) / 2
 
     trunk = middle("shoulder") - middle("hip")
     for side in SIDES:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
-from scipy.sparse import csr_array, diags_array, vstack
+from scipy.sparse import csr_array
 from scipy.sparse.linalg import spsolve
 
 from mvai.reconstruct.fit_clip import FOOT_POINTS, ClipFit
@@ -73,24 +73,28 @@ def risen(
     Every stand has a height of its own; what all stands rise by at a moment is the body's. Linear
     least squares.
     """
-    frames = len(height)
-    every = np.arange(frames)
-    rows = [diags_array(np.full(frames, 1 / FAR_M)).tocsr()]
-    steps = np.full(frames, fps**0.5 / SWAY_M_S)
-    rows.append(diags_array([-steps, steps[1:]], offsets=[0, 1]).tocsr()[:-1])
-    known = [np.zeros(2 * frames - 1)]
     stood = [(i, a, b) for i, column in enumerate(still.T) for a, b in _runs(column)]
+    frames = len(height)
     if not stood:
         return np.zeros(frames)
+    # The unknowns are the rise in every frame, then the height of every stand.
+    every = np.arange(frames)
+    step = fps**0.5 / SWAY_M_S
+    equations = [
+        (every, np.full(frames, 1 / FAR_M), np.zeros(frames)),
+        (np.stack([every[1:], every[:-1]], 1), np.array([step, -step]), np.zeros(frames - 1)),
+    ]
     for k, (i, a, b) in enumerate(stood):
-        n = b - a
-        place = np.arange(n).repeat(2), np.stack([every[a:b], np.full(n, frames + k)], 1).ravel()
-        rows.append(csr_array((np.full(2 * n, 1 / NOISE_M), place), (n, frames + len(stood))))
-        known.append(height[a:b, i] / NOISE_M)
-    for r in rows[:2]:
-        r.resize(r.shape[0], frames + len(stood))
-    A = vstack(rows).tocsr()
-    return spsolve((A.T @ A).tocsc(), A.T @ np.concatenate(known))[:frames]
+        columns = np.stack([every[a:b], np.full(b - a, frames + k)], 1)
+        equations.append((columns, np.full(2, 1 / NOISE_M), height[a:b, i] / NOISE_M))
+    known = np.concatenate([wanted for _, _, wanted in equations])
+    columns = np.concatenate([c.ravel() for c, _, _ in equations])
+    values = np.concatenate([np.broadcast_to(v, c.shape).ravel() for c, v, _ in equations])
+    rows = np.arange(len(known)).repeat(
+        np.concatenate([np.full(len(c), c[0].size) for c, _, _ in equations if len(c)])
+    )
+    A = csr_array((values, (rows, columns)), shape=(len(known), frames + len(stood)))
+    return spsolve((A.T @ A).tocsc(), A.T @ known)[:frames]
 
 
 def _runs(on: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
