@@ -168,7 +168,7 @@ def fit_on_corrected(body: LinearBody, network: LandmarkCorrection, keypoints: K
 
 @torch.no_grad()
 def fit_on_regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
-    """`smplify-x --start graphcmr`, likewise."""
+    """`smplify-x --reconstruct.start graphcmr`, likewise."""
     lift = lengthening(partial(regressed_landmarks, body=body, network=network))
     fit = fit_long_clip(body, keypoints, prior_for(body), lift, ClipWeights())
     return fitted(body, fit.pose(), fit.level())

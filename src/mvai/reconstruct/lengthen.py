@@ -33,8 +33,9 @@ LENGTHENED = {
 the inverse of the median over 101 training and validation clips of the benchmark; hands, of which
 pinky and thumb are shorter still (1.34, 1.52), have that of the index finger.
 
-The landmarks of GraphCMR's bodies (`--start graphcmr`) take the same: factors of their own, 1.00 to
-1.08, gave a MPJPE of 102.4 instead of 103.0 mm on validation, 112.1 for 112.3 on training clips."""
+The landmarks of GraphCMR's bodies (`--reconstruct.start graphcmr`) take the same: factors of
+their own, 1.00 to 1.08, gave a MPJPE of 102.4 instead of 103.0 mm on validation, 112.1 instead of
+112.3 on training clips."""
 TRUNK, HEAD = 1.02, 1.03
 """The same from the middle of the hips to that of the shoulders, and from there to the face."""
 ADULT = 1.01
