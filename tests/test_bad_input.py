@@ -249,6 +249,35 @@ def test_outputs_that_cannot_be_written(inputs, tmp_path: Path, capfd):
     assert CALLS == []
 
 
+def test_outputs_over_inputs_and_over_each_other(inputs, tmp_path: Path, capfd):
+    clip, hero = inputs
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    out = tmp_path / "out.glb"
+    refused(capfd, clip, hero, clip, "clip.mp4", "is read")
+    refused(capfd, frames, hero, frames / "sheet.png", "sheet.png", "a frame of")
+    refused(capfd, clip, hero, out, "out.glb", "twice", options=["-o", f"{tmp_path}/./out.glb"])
+    kept = str(tmp_path / "out.mvai.npz")
+    refused(capfd, clip, hero, out, kept, "kept", options=["-o", kept])
+    refused(capfd, clip, hero, tmp_path / f"{'long' * 100}.glb", "too long")
+    assert CALLS == []
+
+    archive = tmp_path / "all.npz"
+    assert main(["imitate", str(clip), "--identity", str(hero), "-o", str(archive)]) == 0
+    before = clip.read_bytes()
+    assert main(["preview", str(archive), "-o", str(clip)]) == 2
+    assert clip.read_bytes() == before and "is read" in capfd.readouterr().err
+
+
+def test_an_archive_is_not_made_over(inputs, tmp_path: Path, capfd):
+    archive = tmp_path / "all.npz"
+    assert main(["imitate", *map(str, (inputs[0], "--identity", inputs[1], "-o", archive))]) == 0
+    for options in (["--fps", "-1"], ["--person", "1"], ["--body-model", "anny"]):
+        assert main(["convert", str(archive), "-o", str(tmp_path / "new.npz"), *options]) == 2
+        assert "as it is" in capfd.readouterr().err
+    assert main(["preview", "", "-o", str(tmp_path / "sheet.png")]) == 2
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(inputs, tmp_path: Path, capfd):
     (tmp_path / "locked").mkdir(mode=0o500)
@@ -293,7 +322,7 @@ def test_ctrl_c_in_a_stage(inputs, tmp_path: Path, capfd, stage: str):
     fails(stage, KeyboardInterrupt())
     kept = tmp_path / "out.mvai.npz"
     early = stage in ("register", "detect")
-    words = ["Interrupted", "nothing was written" if early else str(kept)]
+    words = ["Interrupted", "nothing was left half-written" if early else str(kept)]
     refused(capfd, *inputs, tmp_path / "out.glb", *words)
     assert kept.exists() is not early
     if not early:

@@ -17,7 +17,7 @@ from mvai.io.archive import Archive, read_archive, write_archive
 from mvai.io.atomic import written_whole
 from mvai.io.characters import read_character
 from mvai.io.orientation import Facing, Up
-from mvai.io.video import open_video
+from mvai.io.video import IMAGE_SUFFIXES, open_video
 from mvai.progress import Progress, Report, Silent, Stopwatch
 from mvai.types import Animation, Keypoints, MeshSequence, MvaiError
 
@@ -68,6 +68,8 @@ class Imitation:
             MvaiError: another suffix, a place that cannot be written to, or nothing to write.
         """
         writer = _writer(path)
+        if self.archive.video:
+            _check_apart(path, (self.archive.video,))
         with (report or Silent()).stage(f"write {Path(path).name}") as progress:
             writer(self, Path(path), progress)
 
@@ -109,7 +111,7 @@ def imitate(
     Raises:
         MvaiError: an input cannot be used or an output cannot be written.
     """
-    check_outputs(outputs)
+    check_outputs(outputs, inputs=(video, identity))
     watch = Stopwatch(report or Silent())
     methods = _methods(person, detect, reconstruct, smooth, transfer)
     # A character that cannot be used stops the detection that goes on beside it.
@@ -144,7 +146,7 @@ def reconstruct_video(
     Raises:
         MvaiError: the video cannot be used or an output cannot be written.
     """
-    check_outputs(outputs, allowed=(".npz",))
+    check_outputs(outputs, allowed=(".npz",), inputs=(video,))
     watch = Stopwatch(report or Silent())
     methods = _methods(person, detect, reconstruct, smooth, pipeline.DEFAULTS["transfer"])
     with watch.stage("read inputs"):
@@ -179,7 +181,7 @@ def import_results(
     Raises:
         MvaiError: the file cannot be used, or a body-model file is needed.
     """
-    check_outputs(outputs, allowed=(".npz",))
+    check_outputs(outputs, allowed=(".npz",), inputs=(path,))
     watch = Stopwatch(report or Silent())
     done = _imported(path, person, body_model, body_model_path, fps, watch)
     return _written(done, outputs, None, watch)
@@ -208,7 +210,7 @@ def imitate_results(
     Raises:
         MvaiError: an input cannot be used or an output cannot be written.
     """
-    check_outputs(outputs)
+    check_outputs(outputs, inputs=(path, identity))
     watch = Stopwatch(report or Silent())
     folder = None if body_model_path is None else Path(body_model_path)
     config = pipeline.with_body_model(pipeline.configured("transfer", transfer), None, folder)
@@ -256,7 +258,8 @@ def transfer_sequence(
     Raises:
         MvaiError: an input cannot be used or an output cannot be written.
     """
-    check_outputs(outputs)
+    read = (identity,) if isinstance(sequence, Archive) else (sequence, identity)
+    check_outputs(outputs, inputs=read)
     watch = Stopwatch(report or Silent())
     config = pipeline.configured("transfer", transfer)
     with watch.stage("read inputs"):
@@ -293,6 +296,9 @@ def _methods(person: int, detect: Any, reconstruct: Any, smooth: Any, transfer: 
     if person < 0:
         raise MvaiError(f"person {person}: people are counted from 0, the largest one.")
     if person:
+        if not hasattr(detector, "person"):
+            name = pipeline.method_name("detect", detector)
+            raise MvaiError(f"person {person}: {name} knows only one person; leave it at 0.")
         detector = replace(detector, person=person)
     return pipeline.Methods(
         detect=detector,
@@ -358,21 +364,60 @@ class _TriedError(Exception):
     """Leaves `written_whole` without writing."""
 
 
-def check_outputs(outputs: Sequence[PathLike], allowed: Sequence[str] = tuple(WRITERS)) -> None:
+def check_outputs(
+    outputs: Sequence[PathLike],
+    allowed: Sequence[str] = tuple(WRITERS),
+    inputs: Sequence[PathLike] = (),
+) -> None:
     """See before any work whether the outputs can be written.
 
+    Args:
+        outputs: files to write.
+        allowed: suffixes that they may have.
+        inputs: files and folders that are read; none of them is written over.
+
     Raises:
-        MvaiError: a suffix is unknown, or a file cannot be made at one of the places.
+        MvaiError: a suffix is unknown, two outputs are the same file, one is an input, or a file
+            cannot be made at one of the places.
     """
+    places: set[Path] = set()
     for path in outputs:
         _writer(path)
         if Path(path).suffix.lower() not in allowed:
             raise MvaiError(f"{path}: this command writes {', '.join(allowed)}; rename the output.")
+        _check_apart(path, inputs)
+        place = Path(path).resolve()
+        if place in places:
+            raise MvaiError(f"{path}: this output is named twice; name it once.")
+        places.add(place)
         try:
             with written_whole(path):
                 raise _TriedError
         except _TriedError:
             pass
+    keep = kept_path(outputs)
+    if keep is not None and keep.resolve() in places:
+        raise MvaiError(
+            f"{keep}: under this name finished stages are kept until all is done; rename the "
+            "output."
+        )
+
+
+def _check_apart(path: PathLike, inputs: Sequence[PathLike]) -> None:
+    """See that a file to write is none that is read, nor would become one.
+
+    Raises:
+        MvaiError: it is one of the inputs, or an image in a folder that is one.
+    """
+    place = Path(path).resolve()
+    for given in inputs:
+        source = Path(given).resolve()
+        if place == source:
+            raise MvaiError(f"{path}: this file is read, too; name another to write to.")
+        if place.parent == source and place.suffix.lower() in IMAGE_SUFFIXES:
+            raise MvaiError(
+                f"{path}: an image written here would be a frame of {given}; write it elsewhere."
+            )
 
 
 def kept_path(outputs: Sequence[PathLike]) -> Path | None:

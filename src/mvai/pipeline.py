@@ -224,7 +224,8 @@ def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> 
         watch: hears of the stage.
 
     Raises:
-        MvaiError: the content is of no known kind, or does not suffice.
+        MvaiError: the content is of no known kind, does not suffice, or is an archive that other
+            settings are asked of.
     """
     from mvai.io.archive import is_archive
     from mvai.io.results.read import read_results
@@ -232,6 +233,11 @@ def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> 
 
     with watch.stage("import") as progress:
         if is_archive(path):
+            if person or settings.fps is not None or settings.body_model is not None:
+                raise MvaiError(
+                    f"{path}: an archive of mvai's own is taken as it is; leave out the person, "
+                    "the frame rate and the body model."
+                )
             return read_archive(path)
         results = read_results(path, person)
         sequence = mesh_sequence(results, settings, lambda done: progress(round(100 * done), 100))

@@ -53,9 +53,10 @@ def _interrupted(command: object) -> str:
     """What to tell the user after Ctrl-C."""
     from mvai.api import kept_path
 
-    keep = kept_path(getattr(command, "outputs", ()))
+    # Only commands that can go on from kept stages have this setting.
+    keep = kept_path(getattr(command, "outputs", ())) if hasattr(command, "resume") else None
     if keep is None or not keep.exists():
-        return "Interrupted; nothing was written."
+        return "Interrupted; nothing was left half-written."
     return f"Interrupted; finished stages are kept in {keep}, the same command goes on from there."
 
 

@@ -19,7 +19,7 @@ from mvai.cli.outputs import Body, Outputs, Positional, required, summary
 from mvai.cli.stage_options import StageOptions
 from mvai.cli.train import Train
 from mvai.io.orientation import Facing, Up
-from mvai.pipeline import DEFAULTS, STAGES, with_body_model
+from mvai.pipeline import DEFAULTS, STAGES, method_name, with_body_model
 from mvai.progress import Report
 
 
@@ -43,8 +43,8 @@ class Command(Protocol):
 class Imitate:
     """Make a character do what the person in a video does.
 
-    Every stage's method has settings: --smooth.window-s 0.4, --reconstruct.setting paper, ...;
-    `mvai methods` lists them.
+    Every stage's method has settings, such as --smooth.window-s 0.4 or --reconstruct.setting
+    paper; see `mvai methods` for all of them.
     """
 
     identity: Path
@@ -54,8 +54,7 @@ class Imitate:
     results: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None
     """Instead of a video: what another tool wrote, by its content (docs/formats.md)."""
     outputs: Outputs = field(default_factory=list)
-    """File to write; may be given several times: .glb, .npz, .mp4 (preview), .png (contact
-    sheet)."""
+    """File to write: .glb, .npz, .mp4 (preview) or .png (contact sheet)."""
     person: int = 0
     """Whom to follow; 0 is the largest, most complete person."""
     body_model: Body | None = None
@@ -156,12 +155,11 @@ class TransferSequence:
     """Make a character do what a mesh sequence does."""
 
     sequence: Positional[Path]
-    """Archive (.npz) that `mvai reconstruct`, `mvai convert` or `mvai imitate` wrote, or a folder
-    of meshes."""
+    """Archive (.npz) of a moving body that mvai wrote, or a folder of meshes."""
     identity: Path
     """The character: .glb, .gltf, .obj (or .zip), .ply, .stl, .off."""
     outputs: Outputs = field(default_factory=list)
-    """File to write; may be given several times: .glb, .npz, .mp4, .png."""
+    """File to write: .glb, .npz, .mp4 (preview) or .png (contact sheet)."""
     body_model_path: Path | None = None
     """Folder (or file) of the SMPL family's models, for sequences with their vertices."""
     transfer: Annotated[str, _methods("transfer", "--method")] = DEFAULTS["transfer"]
@@ -201,8 +199,9 @@ class Preview:
     def run(self, options: StageOptions, report: Report) -> None:
         from mvai import api
 
-        outputs = required(self.outputs, self.archive.with_suffix(".mp4"))
-        api.check_outputs(outputs)
+        outputs = required(self.outputs, Path(f"{self.archive.stem}.mp4"))
+        inputs = (self.archive,) if self.video is None else (self.archive, self.video)
+        api.check_outputs(outputs, inputs=inputs)
         opened = api.open_archive(self.archive, self.video)
         for path in outputs:
             opened.save(path, report)
@@ -279,6 +278,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, StageOptions]:
         AnyCommand, args=rest, prog="mvai",
         description="Give it a video of a person and any 3D character mesh: the character "
         "performs the same action.",
+        config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
     )  # type: ignore[call-overload]  # fmt: skip
     return command, options
 
@@ -289,7 +289,10 @@ def _with_body(configs: dict[str, Any], name: str | None, path: Path | None) -> 
 
     method = configs["reconstruct"]
     if name not in (None, "anny") and not hasattr(method, "body_model"):
-        raise MvaiError(f"--body-model {name}: {type(method).__name__} has its own body.")
+        raise MvaiError(
+            f"--body-model {name}: {method_name('reconstruct', method)} has a body of its own; "
+            f"leave the option out, or choose --reconstruct {DEFAULTS['reconstruct']}."
+        )
     if name not in (None, "anny"):
         from mvai.body.smpl_files import find_model
 

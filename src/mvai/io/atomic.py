@@ -25,10 +25,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             met while writing.
     """
     path = Path(path)
-    if path.is_dir():
-        raise MvaiError(f"{path}: this is a folder; name a file to write to.")
     temporary: Path | None = None
     try:
+        if path.is_dir():
+            raise MvaiError(f"{path}: this is a folder; name a file to write to.")
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent
         )
