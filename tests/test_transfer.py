@@ -340,6 +340,24 @@ def test_rigs_of_many_makers_are_recognised(words: tuple[str, ...], form: str) -
     assert found["Hips"] == JOINT["Hips"]
 
 
+def test_rigs_without_names_are_recognised_by_place() -> None:
+    rig = rig_named([f"Bone.{i:03}" for i in range(len(BODY.joints))])
+    found = body_bones(rig)
+    assert found is not None
+    limbs = ("Shoulder", "Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase")
+    for name in ("Hips", "Head", *(f"{side}{limb}" for side in SIDES for limb in limbs)):
+        assert found[name] == JOINT[name]
+
+
+def test_a_rig_whose_hands_do_not_hang_from_its_arms_is_left_out() -> None:
+    """They follow handles of inverse kinematics, which a file does not work."""
+    rig = rig_named([f"Bone.{i:03}" for i in range(len(BODY.joints))])
+    parents = list(rig.parents)
+    for side in SIDES:
+        parents[JOINT[f"{side}Hand"]] = JOINT["Spine"]
+    assert body_bones(replace(rig, parents=tuple(parents))) is None
+
+
 def test_thumbs_come_first_where_fingers_are_counted_from_one() -> None:
     fingers = ("Thumb", "Index", "Middle", "Ring", "Pinky")
     names = []

@@ -2,14 +2,16 @@
 
 Names are cut into words, so that "mixamorig:LeftUpLeg", "thigh_l", "Bip01 L Thigh",
 "CC_Base_L_Thigh" and "UpperLeg.L" all read as a side and a word for the thigh. Limbs are found by
-name; hips, spine, neck and collar bones by their place in the tree between the limbs, because
-rigs differ most in how many of them there are and what they are called.
+name, or by their place where names say nothing; hips, spine, neck and collar bones by their place
+in the tree between the limbs, because rigs differ most in how many of them there are and what they
+are called.
 """
 
 from __future__ import annotations
 
 import re
 
+from mvai.transfer.rig_places import bones_by_place
 from mvai.types import Skin
 from mvai.types.names import SIDES
 
@@ -68,7 +70,12 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
     found, without = _limbs(skin, named), _limbs(skin, bare)
     if any(n not in found for n in NEEDED):
         named, found = bare, without
-    if any(n not in found for n in NEEDED) or not _plausible(skin, found):
+    head = named.get(("", "head"))
+    if any(n not in found for n in NEEDED):
+        # The names say nothing.
+        found = without = bones_by_place(skin) or {}
+        head = found.pop("Head", None)
+    if not found or not _plausible(skin, found):
         return None
     for side in SIDES:
         toe = without.get(f"{side}ToeBase", -1)
@@ -87,7 +94,6 @@ def body_bones(skin: Skin) -> dict[str, int] | None:
     labels = {1: ("Spine2",), 2: ("Spine", "Spine2")}.get(len(spine), ("Spine", "Spine1", "Spine2"))
     if spine:
         found |= {label: spine[i] for label, i in zip(labels, picked, strict=True)}
-    head = named.get(("", "head"))
     if head is not None:
         found["Head"] = head
         neck = _path(skin, chest, head)[:-1]
