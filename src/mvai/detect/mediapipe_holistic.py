@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvai.detect.gaps import check_enough, fill_gaps
-from mvai.detect.left_right import undo_left_right_swaps
+from mvai.detect.finish import finished
 from mvai.detect.mediapipe_import import solution
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
 from mvai.detect.quiet import quiet_graph
@@ -105,9 +104,7 @@ class MediapipeHolistic:
             height=video.height,
             xyz_m=points[..., 2:5],
         )
-        keypoints = fill_gaps(keypoints, present)
-        check_enough(keypoints, video.path)
-        return undo_left_right_swaps(keypoints)
+        return finished(keypoints, present, video.path)
 
 
 def _frames_of(

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mvai.detect.gaps import check_enough, fill_gaps
-from mvai.detect.left_right import undo_left_right_swaps
+from mvai.detect.finish import finished
 from mvai.detect.people import sighting
 from mvai.detect.quiet import quiet_stderr
 from mvai.detect.track import Sighting, chosen, link
@@ -79,9 +78,7 @@ class MediapipeTask:
             height=video.height,
             xyz_m=values[..., 2:5],
         )
-        keypoints = fill_gaps(keypoints, present)
-        check_enough(keypoints, video.path)
-        return undo_left_right_swaps(keypoints)
+        return finished(keypoints, present, video.path)
 
 
 def _landmarker(file: Path) -> Any:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mvai.detect.gaps import check_enough, fill_gaps
-from mvai.detect.left_right import undo_left_right_swaps
+from mvai.detect.finish import finished
 from mvai.detect.track import Sighting, chosen, link
 from mvai.types import Keypoints, MvaiError
 
@@ -68,9 +67,7 @@ def one_of(
         width=width,
         height=height,
     )
-    keypoints = fill_gaps(keypoints, present)
-    check_enough(keypoints, path)
-    return undo_left_right_swaps(keypoints)
+    return finished(keypoints, present, path)
 
 
 def _sighting(body: Person, frame: int, index: int) -> Sighting | None:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mvai.detect.gaps import check_enough, fill_gaps
+from mvai.detect.finish import finished
 from mvai.detect.layouts import COCO_17, LAYOUTS
-from mvai.detect.left_right import undo_left_right_swaps
 from mvai.detect.people import SPACING_S, find_people, static_pose
 from mvai.detect.track import Track, box_at, chosen
 from mvai.io.video import Frame, Video
@@ -78,9 +77,7 @@ class SimccOnnx:
             width=video.width,
             height=video.height,
         )
-        keypoints = fill_gaps(keypoints, present)
-        check_enough(keypoints, video.path)
-        return undo_left_right_swaps(keypoints)
+        return finished(keypoints, present, video.path)
 
 
 @dataclass(frozen=True)
