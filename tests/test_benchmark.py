@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvai.benchmark import build
-from mvai.benchmark.build import BenchmarkSettings, build_benchmark, by_pool, jobs
+from mvai.benchmark.build import build_benchmark, by_pool, jobs
 from mvai.benchmark.clips import POOLS, clips_in, load_scene, save_scene
 from mvai.benchmark.drawing import draw, exposures
 from mvai.benchmark.poses import PoseClip, save_pose_clip
 from mvai.benchmark.reconstructions import reconstruct_benchmark
 from mvai.benchmark.scenes import Scene, random_scene, resampled, varied
+from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import HELD_OUT, SPLITS, is_held_out, split_of, subject_of
 from mvai.body.anny import anny_body
 from mvai.types import MvaiError
@@ -69,6 +70,13 @@ def test_a_longer_benchmark_begins_with_the_clips_of_a_shorter():
     assert set(jobs(SMALL)) <= set(jobs(BenchmarkSettings()))
     pools = [p for p, _ in jobs(BenchmarkSettings())[:40]]
     assert set(pools) == set(POOLS), "an interrupted build has clips of every pool"
+
+
+@pytest.mark.parametrize("wrong", [{"train": -1}, {"frames": 0}, {"seed": -1}, {"rate": 0.0}])
+def test_numbers_that_no_benchmark_can_have(tmp_path: Path, wrong: dict):
+    with pytest.raises(MvaiError, match=next(iter(wrong))):
+        build_benchmark(tmp_path, tmp_path / "out", replace(SMALL, **wrong), 1, lambda *_: None)
+    assert not (tmp_path / "out").exists()
 
 
 # --- scenes -------------------------------------------------------------------------------------

@@ -240,8 +240,16 @@ def test_doctor_names_what_is_broken(monkeypatch: pytest.MonkeyPatch, capsys):
 
 
 def test_training_without_data_is_refused(capsys, tmp_path: Path):
-    assert main(["train", "pose-prior", "-o", str(tmp_path / "w.safetensors")]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "pose-prior", "-o", str(tmp_path / "w.safetensors")])
+    assert stop.value.code == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_training_is_not_begun_for_a_place_that_cannot_be_written(capsys, tmp_path: Path):
+    out = tmp_path / "nowhere" / "w.safetensors"
+    assert main(["train", "npt", "--data", str(tmp_path), "-o", str(out)]) == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_lines_are_heard_while_detection_silences_stderr():

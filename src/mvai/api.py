@@ -14,7 +14,7 @@ from typing import Any
 
 from mvai import pipeline
 from mvai.io.archive import Archive, read_archive, write_archive
-from mvai.io.atomic import written_whole
+from mvai.io.atomic import check_writable
 from mvai.io.characters import read_character
 from mvai.io.orientation import Facing, Up
 from mvai.io.video import IMAGE_SUFFIXES, open_video
@@ -360,10 +360,6 @@ def _writer(path: PathLike) -> Callable[[Imitation, Path, Progress], None]:
     return WRITERS[suffix]
 
 
-class _TriedError(Exception):
-    """Leaves `written_whole` without writing."""
-
-
 def check_outputs(
     outputs: Sequence[PathLike],
     allowed: Sequence[str] = tuple(WRITERS),
@@ -390,11 +386,7 @@ def check_outputs(
         if place in places:
             raise MvaiError(f"{path}: this output is named twice; name it once.")
         places.add(place)
-        try:
-            with written_whole(path):
-                raise _TriedError
-        except _TriedError:
-            pass
+        check_writable(path)
     keep = kept_path(outputs)
     if keep is not None and keep.resolve() in places:
         raise MvaiError(

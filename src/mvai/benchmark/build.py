@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +26,7 @@ from mvai.benchmark.scenes import (
     resampled,
     varied,
 )
+from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import split_of
 from mvai.benchmark.work_folders import clear_leftovers, work_folder
 from mvai.body.anny import anny_body
@@ -42,26 +42,6 @@ LONGEST = 300
 """Captures count by their frames when one is drawn, but not beyond this."""
 
 
-@dataclass(frozen=True)
-class BenchmarkSettings:
-    """What is drawn."""
-
-    train: int = 1000
-    """Clips to train on."""
-    validation: int = 60
-    """Clips to choose settings on."""
-    test: int = 100
-    """Clips to measure on."""
-    hard: int = 60
-    """Clips of the test people that are hard to see: limbs hidden, person partly out of the
-    picture, motion blur, low resolution."""
-    frames: int = 32
-    """Frames of each clip."""
-    rate: float = 25.0
-    """Frames per second."""
-    seed: int = 0
-
-
 def jobs(settings: BenchmarkSettings) -> list[tuple[str, int]]:
     """Pool and number of every clip, the pools evenly mixed."""
     counts = {pool: int(getattr(settings, pool)) for pool in POOLS}
@@ -75,13 +55,19 @@ def build_benchmark(
     """Draw and detect the clips that are not there yet; returns how many there are.
 
     Args:
-        data: Folder of BVH files, searched with all folders in it.
-        out: Folder of the benchmark.
-        workers: Processes that draw at the same time.
+        data: folder of BVH files, searched with all folders in it.
+        out: folder of the benchmark.
+        settings: what is drawn.
+        workers: processes that draw at the same time.
+        progress: hears of clips done.
 
     Raises:
-        MvaiError: there is no motion capture, or none of the people of one of the pools.
+        MvaiError: a number in the settings is too small, or there is no motion capture, or none of
+            the people of one of the pools.
     """
+    settings.check()
+    if workers < 1:
+        raise MvaiError(f"workers {workers}: at least one process must draw.")
     make_folder(out)
     clear_leftovers(out)
     body = anny_body()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 from tyro.conf import Positional
 
+from mvai.benchmark.settings import BenchmarkSettings
 from mvai.cli.stage_options import StageOptions
 from mvai.progress import Report
 
@@ -20,31 +21,17 @@ class Build:
     """Folder of the benchmark; a run that was interrupted goes on where it stopped."""
     data: Path
     """Folder of motion capture (BVH)."""
-    train: int = 1000
-    """Clips to train on."""
-    validation: int = 60
-    """Clips to choose settings on."""
-    test: int = 100
-    """Clips to measure on."""
-    hard: int = 60
-    """Clips of the test people that are hard to see: limbs hidden, person partly out of the
-    picture, motion blur, low resolution."""
-    frames: int = 32
-    """Frames of each clip."""
-    rate: float = 25.0
-    """Frames per second."""
-    seed: int = 0
+    settings: tyro.conf.OmitArgPrefixes[BenchmarkSettings] = field(
+        default_factory=BenchmarkSettings
+    )
     workers: int = 1
     """Processes that draw at the same time."""
 
     def run(self, options: StageOptions, report: Report) -> None:
-        from mvai.benchmark.build import BenchmarkSettings, build_benchmark
+        from mvai.benchmark.build import build_benchmark
 
-        settings = BenchmarkSettings(
-            self.train, self.validation, self.test, self.hard, self.frames, self.rate, self.seed
-        )
         with report.stage("build") as progress:
-            clips = build_benchmark(self.data, self.out, settings, self.workers, progress)
+            clips = build_benchmark(self.data, self.out, self.settings, self.workers, progress)
         print(f"{self.out}: {clips} clips.")
 
 

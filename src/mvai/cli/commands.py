@@ -15,7 +15,7 @@ from mvai.cli import stage_options
 from mvai.cli.benchmark import Benchmark
 from mvai.cli.convert import Convert
 from mvai.cli.evaluate import Evaluate
-from mvai.cli.outputs import Body, Outputs, Positional, required, summary
+from mvai.cli.outputs import Body, Outputs, Positional, required, subcommand, summary
 from mvai.cli.stage_options import StageOptions
 from mvai.cli.train import Train
 from mvai.io.orientation import Facing, Up
@@ -248,22 +248,18 @@ class ListMethods:
         print(stage_options.describe())
 
 
-def _sub(name: str) -> Any:
-    return tyro.conf.subcommand(name, prefix_name=False)
-
-
 AnyCommand = (
-    Annotated[Imitate, _sub("imitate")]
-    | Annotated[ReconstructVideo, _sub("reconstruct")]
-    | Annotated[TransferSequence, _sub("transfer")]
-    | Annotated[Convert, _sub("convert")]
-    | Annotated[Preview, _sub("preview")]
-    | Annotated[Demo, _sub("demo")]
-    | Annotated[Doctor, _sub("doctor")]
-    | Annotated[ListMethods, _sub("methods")]
-    | Annotated[Benchmark, _sub("benchmark")]
-    | Annotated[Train, _sub("train")]
-    | Annotated[Evaluate, _sub("evaluate")]
+    Annotated[Imitate, subcommand("imitate")]
+    | Annotated[ReconstructVideo, subcommand("reconstruct")]
+    | Annotated[TransferSequence, subcommand("transfer")]
+    | Annotated[Convert, subcommand("convert")]
+    | Annotated[Preview, subcommand("preview")]
+    | Annotated[Demo, subcommand("demo")]
+    | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[ListMethods, subcommand("methods")]
+    | Annotated[Benchmark, subcommand("benchmark")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
 )
 
 

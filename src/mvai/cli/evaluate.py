@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from mvai.cli.outputs import subcommand
 from mvai.cli.paper_tables import Figure6, Figure7, H36m, Smoothers, Table1, Table2, Table3
+from mvai.io.atomic import check_writable
 from mvai.progress import Report
 
 if TYPE_CHECKING:
@@ -195,23 +197,26 @@ class Evaluate:
     """Measure, and write the tables in docs/."""
 
     what: tyro.conf.OmitArgPrefixes[
-        Annotated[MainJob, tyro.conf.subcommand("main-job", prefix_name=False)]
-        | Annotated[Videos3d, tyro.conf.subcommand("videos3d", prefix_name=False)]
-        | Annotated[Fit, tyro.conf.subcommand("fit", prefix_name=False)]
-        | Annotated[EndToEnd, tyro.conf.subcommand("end-to-end", prefix_name=False)]
-        | Annotated[TransferMethods, tyro.conf.subcommand("transfer", prefix_name=False)]
-        | Annotated[RigParts, tyro.conf.subcommand("rig", prefix_name=False)]
-        | Annotated[Pmd, tyro.conf.subcommand("pmd", prefix_name=False)]
-        | Annotated[H36m, tyro.conf.subcommand("h36m", prefix_name=False)]
-        | Annotated[Smoothers, tyro.conf.subcommand("smoothers", prefix_name=False)]
-        | Annotated[Table1, tyro.conf.subcommand("table1", prefix_name=False)]
-        | Annotated[Table2, tyro.conf.subcommand("table2", prefix_name=False)]
-        | Annotated[Table3, tyro.conf.subcommand("table3", prefix_name=False)]
-        | Annotated[Figure6, tyro.conf.subcommand("figure6", prefix_name=False)]
-        | Annotated[Figure7, tyro.conf.subcommand("figure7", prefix_name=False)]
+        Annotated[MainJob, subcommand("main-job")]
+        | Annotated[Videos3d, subcommand("videos3d")]
+        | Annotated[Fit, subcommand("fit")]
+        | Annotated[EndToEnd, subcommand("end-to-end")]
+        | Annotated[TransferMethods, subcommand("transfer")]
+        | Annotated[RigParts, subcommand("rig")]
+        | Annotated[Pmd, subcommand("pmd")]
+        | Annotated[H36m, subcommand("h36m")]
+        | Annotated[Smoothers, subcommand("smoothers")]
+        | Annotated[Table1, subcommand("table1")]
+        | Annotated[Table2, subcommand("table2")]
+        | Annotated[Table3, subcommand("table3")]
+        | Annotated[Figure6, subcommand("figure6")]
+        | Annotated[Figure7, subcommand("figure7")]
     ]
 
     def run(self, options: Any, report: Report) -> None:
+        if not isinstance(self.what, MainJob | TransferMethods):
+            # A wrong place for the page should not cost the measurement first.
+            check_writable(self.what.output)
         self.what.run(options, report)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -17,6 +17,11 @@ Outputs = Annotated[
     tyro.conf.UseAppendAction[list[Path]], tyro.conf.arg(name="output", aliases=["-o"])
 ]
 Body = Literal["anny", "smpl", "smplh", "smplx"]
+
+
+def subcommand(name: str) -> Any:
+    """For the type of a command: what it is called on the command line."""
+    return tyro.conf.subcommand(name, prefix_name=False)
 
 
 def required(outputs: list[Path], suggestion: Path) -> list[Path]:

