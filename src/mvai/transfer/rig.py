@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
+from mvai.io.characters import transformed
 from mvai.transfer.floor import (
     camera_for,
     floor_height,
@@ -24,10 +25,10 @@ from mvai.transfer.floor import (
     sole_points,
     stand_on_floor,
 )
-from mvai.transfer.registration.find_body import find_body
 from mvai.transfer.registration.find_joints import ImageDetector
 from mvai.transfer.registration.fit import FittedTemplate
 from mvai.transfer.registration.outward import facing_outward
+from mvai.transfer.registration.turned import find_body_in_any_turn
 from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
@@ -140,7 +141,8 @@ def register(
         skeleton, error, surface = own
         points = bound_points(body, surface, mesh, skeleton.skin)
         return Registration(character, skeleton, error, float("nan"), points=points)
-    found = find_body(body, outward, detector, config.joints)
+    found, T_turned = find_body_in_any_turn(body, outward, detector, config.joints)
+    character, mesh = transformed(character, T_turned), transformed(outward, T_turned).mesh
     fit = found.fit
     skeleton, points = kept_skeleton(
         mesh, fit, f"twist {config.twist_bones}", lambda: _made(body, mesh, fit, config)
