@@ -349,6 +349,26 @@ def test_rigs_without_names_are_recognised_by_place() -> None:
         assert found[name] == JOINT[name]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_rig_of_four_legs_is_left_out(named: bool) -> None:
+    """The body bent forwards until its hands stand on the ground."""
+    rig = rig_named([n if named else f"Bone.{i:03}" for i, n in enumerate(BODY.joints)])
+    T = rig.T_world_joint.copy()
+    hips = T[JOINT["Hips"], :3, 3]
+    legs = [j for name, j in JOINT.items() if "Leg" in name or "Foot" in name or "Toe" in name]
+    upper = np.setdiff1d(np.arange(len(T)), legs)
+    lying = Rotation.from_euler("x", 90, degrees=True).as_matrix()
+    T[upper, :3, 3] = (T[upper, :3, 3] - hips) @ lying.T + hips
+    assert body_bones(replace(rig, T_world_joint=T)) is None
+    for side in SIDES:  # Front legs below the shoulders.
+        shoulder = T[JOINT[f"{side}Arm"], :3, 3].copy()
+        for k, name in enumerate(("Arm", "ForeArm", "Hand")):
+            T[JOINT[f"{side}{name}"], :3, 3] = shoulder * [1, 1 - 0.47 * k, 1]
+        ends = [j for name, j in JOINT.items() if name.startswith(f"{side}Hand")]
+        T[ends, :3, 3] = T[JOINT[f"{side}Hand"], :3, 3]
+    assert body_bones(replace(rig, T_world_joint=T)) is None
+
+
 def test_a_rig_whose_hands_do_not_hang_from_its_arms_is_left_out() -> None:
     """They follow handles of inverse kinematics, which a file does not work."""
     rig = rig_named([f"Bone.{i:03}" for i in range(len(BODY.joints))])

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from mvai.transfer.rig_places import bones_by_place
 from mvai.types import Skin
 from mvai.types.names import SIDES
@@ -36,6 +38,8 @@ FINGER_WORDS = {
 NEEDED = tuple(
     f"{side}{bone}" for side in SIDES for bone in ("UpLeg", "Leg", "Foot", "Arm", "ForeArm")
 )
+UPRIGHT = 0.5
+"""Shoulders lie above the hips by more than this times their distance along the ground."""
 SIDE_OF_WORD = {"l": "Left", "left": "Left", "r": "Right", "right": "Right"}
 NUMBERED = {"mixamorig", "bip", "character", "rig", "armature"}
 """What a rig is called, often with a number."""
@@ -138,8 +142,13 @@ def _limbs(skin: Skin, named: dict[tuple[str, str], int]) -> dict[str, int]:
 
 
 def _plausible(skin: Skin, found: dict[str, int]) -> bool:
-    """Left is on +X, the bones of a limb hang from each other, and feet are below hips."""
+    """Left is on +X, the bones of a limb hang from each other, feet are below hips and shoulders
+    above: rigs of animals on four legs have the same names."""
     at = skin.T_world_joint[:, :3, 3]
+    hips, shoulders = (at[[found[f"{s}{b}"] for s in SIDES]].mean(0) for b in ("UpLeg", "Arm"))
+    across, up, along = shoulders - hips
+    if up < UPRIGHT * np.hypot(across, along):
+        return False
     for side, sign in (("Left", 1), ("Right", -1)):
         chain = [found[f"{side}{b}"] for b in ("UpLeg", "Leg", "Foot")]
         arm = [found[f"{side}{b}"] for b in ("Arm", "ForeArm")]

@@ -93,6 +93,9 @@ def bones_by_place(skin: Skin) -> dict[str, int] | None:
     off, arms_found = min(arms, default=(np.inf, None))
     if arms_found is None or off > np.log(REACH):
         return None
+    hands = tree.at[[arm[2] for arm in arms_found], 1].min()
+    if hands < tree.floor + FOOT * tree.height:  # An animal's front legs are no arms.
+        return None
     found: dict[str, int] = {}
     for side, chain, leg, arm in zip(SIDES, chains, legs_found, arms_found, strict=True):
         found |= dict(zip((f"{side}UpLeg", f"{side}Leg", f"{side}Foot"), leg, strict=True))
