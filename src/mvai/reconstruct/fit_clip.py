@@ -37,7 +37,7 @@ from mvai.reconstruct.initial import (
 )
 from mvai.reconstruct.kinematics import Kinematics
 from mvai.reconstruct.legs_outside import on_outside_feet, unseen_legs
-from mvai.reconstruct.level import balance, level, posture
+from mvai.reconstruct.level import balance, floor_height, level, posture
 from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, EXTRA_KEYPOINTS, SIDES
@@ -65,7 +65,9 @@ class ClipFit:
     energy: float
     planted: Bool[np.ndarray, "steps points"]
     told: Bool[np.ndarray, " frames"] | None = None
-    """Frames that the vertical is read from; None for all."""
+    """Frames that vertical and floor are read from; None for all."""
+    R_level: Float[np.ndarray, "3 3"] | None = None
+    """Turn to level axes, where it was found before legs that nobody sees were put on the floor."""
 
     def pose(self) -> Pose:
         """The fitted body."""
@@ -87,19 +89,26 @@ class ClipFit:
         u = self.u[told]
         points = self.kinematics.linearise(u, self.shape, derivatives=False).points.numpy()
         joints = points[:, : len(BODY_JOINTS)]
+        feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
+        if feet:
+            soles = points[:, [len(BODY_JOINTS) + i for i in feet]]
+            still = np.zeros((len(self.u), len(feet)), bool)
+            still[:-1] |= self.planted[:, feet]
+            still[1:] |= self.planted[:, feet]
+            still = still[told]
+        else:
+            # A detector without points on the feet: their joints tell where the floor is.
+            soles = points[:, [BODY_JOINTS.index(f"{side}ToeBase") for side in SIDES]]
+            still = np.zeros((len(points), 2), bool)
+        if self.R_level is not None:
+            T = np.eye(4)
+            T[:3, :3] = self.R_level
+            T[1, 3] = -floor_height(soles, still, self.R_level)
+            return T
         lean, standing = balance(BODY_JOINTS, joints)
         root = self.kinematics.rotations(u)[:, self.kinematics.body.joint("Hips")].numpy()
         held = posture(BODY_JOINTS, joints, root[:, :, 1])
-        feet = [i for i, n in enumerate(self.kinematics.names) if n in FOOT_POINTS]
-        if not feet:
-            # A detector without points on the feet: their joints tell where the floor is.
-            toes = [BODY_JOINTS.index(f"{side}ToeBase") for side in SIDES]
-            return level(lean, standing, points[:, toes], np.zeros((len(points), 2), bool), held)
-        still = np.zeros((len(self.u), len(feet)), bool)
-        still[:-1] |= self.planted[:, feet]
-        still[1:] |= self.planted[:, feet]
-        still = still[told]
-        return level(lean, standing, points[:, [len(BODY_JOINTS) + i for i in feet]], still, held)
+        return level(lean, standing, soles, still, held)
 
 
 def fit_clip(

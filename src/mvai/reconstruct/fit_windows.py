@@ -16,9 +16,10 @@ import torch
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
-from mvai.reconstruct.absence import rested
+from mvai.reconstruct.absence import leaving, rested, seen_well
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import ClipFit, fit_clip
+from mvai.reconstruct.grounded_legs import grounded
 from mvai.reconstruct.steady_feet import steadied
 from mvai.types import Keypoints
 
@@ -77,7 +78,10 @@ def fit_long_clip(
 
 def finished(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
     """With steady feet, and with what nobody saw made plain."""
-    return steadied(rested(fit, keypoints), keypoints.fps)
+    well = seen_well(keypoints.seen(), keypoints.fps, leaving(keypoints))
+    fit = replace(fit, told=well)
+    fit = replace(fit, R_level=fit.level()[:3, :3])
+    return steadied(rested(grounded(fit, keypoints), keypoints), keypoints.fps)
 
 
 def joined(first: ClipFit, second: ClipFit, start: int) -> ClipFit:

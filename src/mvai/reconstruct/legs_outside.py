@@ -51,6 +51,14 @@ def _within(xy: Float[np.ndarray, "*points 2"], edge: float = 0.0) -> Bool[np.nd
         return ((xy >= edge) & (xy < 1 - edge)).all(-1)
 
 
+def leg_outside(keypoints: Keypoints, side: str) -> Bool[np.ndarray, " frames"]:
+    """Whether neither knee nor ankle of a side ("left") is in the picture; so it is, too, where
+    something hides them both."""
+    names = (f"{side}_knee", f"{side}_ankle")
+    sure = keypoints.confidence[:, [keypoints.index(n) for n in names]] > SEEN
+    return ~(_within(_xy(keypoints, names)) & sure).any(1)
+
+
 def on_outside_feet(
     keypoints: Keypoints, names: tuple[str, ...]
 ) -> Bool[np.ndarray, "frames points"]:
@@ -85,9 +93,7 @@ def unseen_legs(
     trunk = middle("shoulder") - middle("hip")
     for side in SIDES:
         low = side.lower()
-        columns = [keypoints.index(f"{low}_{p}") for p in ("knee", "ankle")]
-        sure = keypoints.confidence[:, columns] > SEEN
-        gone = ~(_within(_xy(keypoints, (f"{low}_knee", f"{low}_ankle"))) & sure).any(1)
+        gone = leg_outside(keypoints, low)
         thigh = xyz_m[:, names.index(f"{low}_hip")] - xyz_m[:, names.index(f"{low}_knee")]
         length = np.linalg.norm(thigh, axis=1) * np.linalg.norm(trunk, axis=1)
         cosine = (thigh * trunk).sum(1) / np.maximum(length, 1e-9)

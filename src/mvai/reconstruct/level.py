@@ -102,16 +102,24 @@ def level(
     starts += [np.array([-np.arctan2(d[2], d[1]), 0.0]) for d in (up, stance) if d is not None]
     best = min((least_squares(residuals, s) for s in starts), key=lambda found: found.cost)
     R = Rotation.from_euler("XZ", best.x).as_matrix()
-    lowest = feet.reshape(-1, 3) @ R[1]
-    floor = np.percentile(lowest, 5)
-    if len(contacts):
-        height = contacts @ R[1]
-        # A foot may be still in the air, of legs that are crossed or laid up.
-        floor = np.median(height[height < np.percentile(height, 10) + HELD_UP_M])
     T = np.eye(4)
     T[:3, :3] = R
-    T[1, 3] = -floor
+    T[1, 3] = -floor_height(feet, planted, R)
     return T
+
+
+def floor_height(
+    feet: Float[np.ndarray, "frames points 3"],
+    planted: Bool[np.ndarray, "frames points"],
+    R_level: Float[np.ndarray, "3 3"],
+) -> float:
+    """Height of the floor in level axes, by the feet as `level` takes them."""
+    rests = [feet[on, i].mean(0) for i, on in _stretches(planted)]
+    height = np.array(rests).reshape(-1, 3) @ R_level[1]
+    if not len(height):
+        return float(np.percentile(feet.reshape(-1, 3) @ R_level[1], 5))
+    # A foot may be still in the air, of legs that are crossed or laid up.
+    return float(np.median(height[height < np.percentile(height, 10) + HELD_UP_M]))
 
 
 def balance(

@@ -94,7 +94,7 @@ def risen(
         np.concatenate([np.full(len(c), c[0].size) for c, _, _ in equations if len(c)])
     )
     A = csr_array((values, (rows, columns)), shape=(len(known), frames + len(stood)))
-    return spsolve((A.T @ A).tocsc(), A.T @ known)[:frames]
+    return np.asarray(spsolve((A.T @ A).tocsc(), A.T @ known))[:frames]
 
 
 def _runs(on: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:

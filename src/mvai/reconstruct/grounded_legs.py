@@ -1,0 +1,106 @@
+"""Legs that are not in the picture reach the floor: they bend when the hips go down.
+
+Nothing tells a fit what they do, and straight legs would sink into the floor with every squat.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.spatial.transform import Rotation
+
+from mvai.geometry.rigid import shortest_rotation
+from mvai.reconstruct.absence import LEG_DEG
+from mvai.reconstruct.fit_clip import ClipFit
+from mvai.reconstruct.legs_outside import leg_outside
+from mvai.types import Keypoints
+from mvai.types.names import BODY_JOINTS, SIDES
+
+STANDS_S = 5.0
+"""Within this time somebody stands upright once: where the hips are highest, legs are straight."""
+AVERAGE_S = 0.15
+"""Heights, and what is seen and what is not, are averaged over this time."""
+UPRIGHT = 0.5
+"""Cosine between pelvis and vertical below which nobody stands."""
+SLACK_M = 0.06
+"""Hips that are lower by less than this are so by how unevenly their height is found; knees that
+bent for it would bend by 30 degrees."""
+SHORTEST = 0.35
+"""Part of its length to which a leg is bent at most."""
+FORWARD = 0.3
+"""How far the feet go forward under hips that go down by one: who squats keeps his balance."""
+PARTS = ("UpLeg", "Leg", "Foot")
+
+
+def grounded(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
+    """The fit with legs of which neither is in the picture standing on the floor."""
+    outside = leg_outside(keypoints, "left") & leg_outside(keypoints, "right")
+    outside &= keypoints.seen()
+    if not outside.any():
+        return fit
+    fps = keypoints.fps
+    R_level = fit.level()[:3, :3]
+    joints = fit.kinematics.linearise(fit.u, fit.shape, derivatives=False).points
+    points = joints[:, : len(BODY_JOINTS)].numpy() @ R_level.T
+    at = {n: points[:, i] for i, n in enumerate(BODY_JOINTS)}
+    root = R_level @ Rotation.from_rotvec(fit.u[:, :3].numpy()).as_matrix()
+    share = gaussian_filter1d((outside & (root[:, 1, 1] > UPRIGHT)).astype(float), AVERAGE_S * fps)
+    share = np.where(outside & (root[:, 1, 1] > UPRIGHT), share, 0.0)
+
+    hips = (at["LeftUpLeg"][:, 1] + at["RightUpLeg"][:, 1]) / 2
+    height = gaussian_filter1d(hips, AVERAGE_S * fps, mode="nearest")
+    tallest = maximum_filter1d(height, 2 * round(STANDS_S * fps / 2) + 1, mode="nearest")
+    tallest = gaussian_filter1d(tallest, STANDS_S / 4 * fps, mode="nearest")
+    lengths = [
+        float(np.median(np.linalg.norm(at[f"Left{a}"] - at[f"Left{b}"], axis=1)))
+        for a, b in itertools.pairwise(PARTS)
+    ]
+    drop = np.maximum(tallest - hips, SLACK_M)
+    turns = bent(np.sqrt(drop**2 - SLACK_M**2), lengths)
+
+    forward = root[:, :, 2]
+    heading = Rotation.from_euler("Y", np.arctan2(forward[:, :1], forward[:, 2:]))
+    pelvis = Rotation.from_matrix(root)
+    rest = fit.kinematics.body.joint_template.numpy().astype(float)
+    u = fit.u.clone()
+    for side, sign in zip(SIDES, (1.0, -1.0), strict=True):
+        columns = {p: 3 + 3 * BODY_JOINTS.index(side + p) for p in PARTS}
+        hip, knee, ankle = (rest[fit.kinematics.body.joint(side + p)] for p in PARTS)
+        down = Rotation.from_euler("Z", sign * LEG_DEG, degrees=True).apply([0.0, -1.0, 0.0])
+        thigh, shank = (
+            Rotation.from_matrix(shortest_rotation(bone, down))
+            for bone in (knee - hip, ankle - knee)
+        )
+        wanted = {
+            "UpLeg": pelvis.inv() * heading * _about_x(turns[:, 0]) * thigh,
+            "Leg": thigh.inv() * _about_x(turns[:, 1]) * shank,
+            "Foot": shank.inv() * _about_x(turns[:, 2]),
+        }
+        for part, there in wanted.items():
+            own = np.s_[:, columns[part] : columns[part] + 3]
+            now = Rotation.from_rotvec(u[own].numpy())
+            way = Rotation.from_rotvec(share[:, None] * (now.inv() * there).as_rotvec())
+            u[own] = torch.from_numpy((now * way).as_rotvec()).float()
+    return replace(fit, u=u)
+
+
+def _about_x(angle: Float[np.ndarray, " frames"]) -> Rotation:
+    return Rotation.from_rotvec(angle[:, None] * [1.0, 0.0, 0.0])
+
+
+def bent(drop: Float[np.ndarray, " frames"], lengths: list[float]) -> Float[np.ndarray, "frames 3"]:
+    """Turns of hip, knee and ankle about x (radians) that shorten a leg by `drop` (metres) with the
+    sole flat on the floor. `lengths` are those of thigh and shank."""
+    a, b = lengths
+    down = np.maximum(a + b - drop, SHORTEST * (a + b))
+    ahead = FORWARD * (a + b - down)
+    reach = np.minimum(np.hypot(down, ahead), a + b)
+    knee = np.pi - np.arccos(np.clip((a * a + b * b - reach**2) / (2 * a * b), -1, 1))
+    hip = np.arccos(np.clip((a * a + reach**2 - b * b) / (2 * a * reach), -1, 1))
+    hip = hip + np.arctan2(ahead, down)
+    return np.stack([-hip, knee, hip - knee], 1)
