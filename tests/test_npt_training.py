@@ -22,7 +22,7 @@ from mvai.train.npt import NptTraining, Part, shipped_form, train_part
 from mvai.train.npt_data import Maker, ordered_vertices
 from mvai.train.npt_devices import Several, Team, in_processes
 from mvai.train.npt_poses import PoseBank, finger_rotations, pose_bank, unseen_shapes
-from mvai.train.npt_run import assembled, published_form
+from mvai.train.npt_run import assembled, published_form, train_npt
 from mvai.types import MvaiError
 
 SMALL = {"code": 16, "widths": (24, 12, 8), "encoder_width": 16, "features": 8}
@@ -193,6 +193,15 @@ def test_several_devices_without_fabric(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(MvaiError, match=r"mvai\[train\]"):
         in_processes(one_step, 2, "cpu")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"minutes": -1.0}, {"width": 0.0}, {"devices": 0}, {"device": "abacus"}]
+)
+def test_what_nothing_can_be_trained_with(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(MvaiError, match=r"minutes|width|devices|abacus"):
+        train_npt(tmp_path, tmp_path / "w.safetensors", **wrong)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_published_form_at_a_share_of_its_width() -> None:

@@ -1,16 +1,17 @@
 """Body models: a template that shape coefficients deform and joint rotations pose.
 
-The protocol is what the stages need; `LinearBody` covers every model of the SMPL family
-(Loper et al. 2015): linear shape directions, a joint tree, linear blend skinning. Rest frames of
-all joints are parallel to the world's, so a joint's rotation matrix is read in world axes when all
-its ancestors are at rest.
+`LinearBody` is Anny and every model of the SMPL family (Loper et al. 2015): linear shape
+directions, a joint tree, linear blend skinning. It is a class and no protocol, as the stages lean
+on that very form: the fit takes derivatives of its joint tree and shape directions by hand,
+transfer reads its weights. What makes one of some file is an adapter (`anny.py`, `smpl.py`). Rest
+frames of all joints are parallel to the world's, so a joint's rotation matrix is read in world axes
+when all its ancestors are at rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,66 +20,30 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 
-class BodyModel(Protocol):
-    """What reconstruct and transfer ask of a body."""
-
-    @property
-    def topology(self) -> str: ...
-    @property
-    def joints(self) -> tuple[str, ...]: ...
-    @property
-    def parents(self) -> tuple[int, ...]: ...
-    @property
-    def faces(self) -> Int[np.ndarray, "faces 3"]: ...
-    @property
-    def shape_size(self) -> int: ...
-
-    def rest(
-        self, shape: Float[Tensor, "*batch shape"]
-    ) -> tuple[Float[Tensor, "*batch verts 3"], Float[Tensor, "*batch joints 3"]]:
-        """Vertices and joints at rest, root joint of the mean body at the origin."""
-        ...
-
-    def joints_and_keypoints(
-        self,
-        names: tuple[str, ...],
-        shape: Float[Tensor, "#frames shape"],
-        rotations: Float[Tensor, "frames joints 3 3"],
-        translation: Float[Tensor, "frames 3"],
-    ) -> tuple[Float[Tensor, "frames joints 3"], Float[Tensor, "frames points 3"]]:
-        """Posed joints and named key-points, without skinning the surface."""
-        ...
-
-    def vertices(
-        self,
-        shape: Float[Tensor, "#frames shape"],
-        rotations: Float[Tensor, "frames joints 3 3"],
-        translation: Float[Tensor, "frames 3"],
-    ) -> Float[Tensor, "frames verts 3"]:
-        """The posed surface."""
-        ...
-
-    def regress(
-        self, names: tuple[str, ...], vertices: Float[np.ndarray, "frames verts 3"]
-    ) -> Float[np.ndarray, "frames points 3"]:
-        """Joints or key-points read off a surface in this topology."""
-        ...
-
-
 @dataclass(frozen=True)
 class LinearBody:
-    """A body of the SMPL family. Arrays are float32 tensors, metres, +Y up, facing +Z."""
+    """A body whose shape is linear. Arrays are float32, in metres, +Y up, facing +Z, with the root
+    joint of the mean body at the origin."""
 
     topology: str
+    """Name of the vertex order, as in `MeshSequence.topology`."""
     joints: tuple[str, ...]
+    """Names of the joints, root first, parents before their children."""
     parents: tuple[int, ...]
+    """Index of each joint's parent; -1 for the root."""
     faces: Int[np.ndarray, "faces 3"]
     template: Float[Tensor, "verts 3"]
+    """The mean body at rest."""
     directions: Float[Tensor, "shape verts 3"]
+    """What a shape coefficient of 1 adds to it."""
     joint_template: Float[Tensor, "joints 3"]
+    """Its joints."""
     joint_directions: Float[Tensor, "shape joints 3"]
+    """What a shape coefficient of 1 adds to them."""
     weight_indices: Int[np.ndarray, "verts influences"]
+    """Joints that move each vertex."""
     weights: Float[np.ndarray, "verts influences"]
+    """Their weights; each row sums to 1."""
     regressed: tuple[str, ...]
     """Names of the regressor's rows: every joint and every key-point the body can show."""
     regressor: csr_matrix
@@ -92,16 +57,22 @@ class LinearBody:
 
     @property
     def shape_size(self) -> int:
+        """Number of shape coefficients."""
         return self.directions.shape[0]
 
     def joint(self, name: str) -> int:
+        """Index of the joint called `name`."""
         return self.joints.index(name)
 
-    def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
+    def rest(
+        self, shape: Float[Tensor, "*batch shape"]
+    ) -> tuple[Float[Tensor, "*batch verts 3"], Float[Tensor, "*batch joints 3"]]:
+        """Vertices and joints at rest, without pose correctives."""
         vertices = self.template + torch.einsum("...b,bvd->...vd", shape, self.directions)
         return vertices, self.rest_joints(shape)
 
     def rest_joints(self, shape: Float[Tensor, "*batch shape"]) -> Float[Tensor, "*batch joints 3"]:
+        """Joints at rest."""
         return self.joint_template + torch.einsum("...b,bjd->...jd", shape, self.joint_directions)
 
     @cached_property
@@ -128,7 +99,13 @@ class LinearBody:
         rotations: Float[Tensor, "frames joints 3 3"],
         translation: Float[Tensor, "frames 3"],
     ) -> tuple[Float[Tensor, "frames joints 3 3"], Float[Tensor, "frames joints 3"]]:
-        """World rotation and position of every joint. `translation` moves the root joint."""
+        """World rotation and position (metres) of every joint.
+
+        Args:
+            rest_joints: as `rest_joints` gives them.
+            rotations: of each joint against its parent.
+            translation: moves the root joint from where it is at rest.
+        """
         offsets = rest_joints - rest_joints[:, list(self.parents)]
         Rs = [rotations[:, :1]]
         ts = [(rest_joints[:, 0] + translation)[:, None].expand(len(rotations), 1, 3)]
@@ -145,7 +122,14 @@ class LinearBody:
             R_above, t_above = R, t
         return torch.cat(Rs, 1)[:, self._order], torch.cat(ts, 1)[:, self._order]
 
-    def attached_points(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def attached_points(
+        self, names: tuple[str, ...]
+    ) -> tuple[
+        Float[Tensor, "points 3"],
+        Float[Tensor, "shape points 3"],
+        Int[Tensor, "points influences"],
+        Float[Tensor, "points influences"],
+    ]:
         """Rest positions, shape directions, joints and their blended weights of named points.
 
         A regressed point moves like the weighted mean of its vertices; blending their skin weights
@@ -186,17 +170,21 @@ class LinearBody:
         rotations: Float[Tensor, "frames joints 3 3"],
         correctives: Float[Tensor, "features points3"],
     ) -> Float[Tensor, "frames points 3"]:
-        """What the pose adds to points at rest."""
+        """What the pose adds to points at rest (metres); `correctives` as in the field."""
         turned = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype)
         return (turned.flatten(1) @ correctives).unflatten(1, (-1, 3))
 
     def joints_and_keypoints(
         self,
         names: tuple[str, ...],
-        shape: Tensor,
-        rotations: Tensor,
-        translation: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        shape: Float[Tensor, "#frames shape"],
+        rotations: Float[Tensor, "frames joints 3 3"],
+        translation: Float[Tensor, "frames 3"],
+    ) -> tuple[Float[Tensor, "frames joints 3"], Float[Tensor, "frames points 3"]]:
+        """Posed joints and the points called `names`, without skinning the surface.
+
+        Arguments as for `forward_kinematics`; points as `attached_points` has them.
+        """
         if names not in self._point_cache:
             self._point_cache[names] = self.attached_points(names)
             if self.correctives is not None:
@@ -214,7 +202,13 @@ class LinearBody:
         moved = (R[:, indices] @ local[..., None])[..., 0] + t[:, indices]
         return t, (weights[..., None] * moved).sum(2)
 
-    def vertices(self, shape: Tensor, rotations: Tensor, translation: Tensor) -> Tensor:
+    def vertices(
+        self,
+        shape: Float[Tensor, "#frames shape"],
+        rotations: Float[Tensor, "frames joints 3 3"],
+        translation: Float[Tensor, "frames 3"],
+    ) -> Float[Tensor, "frames verts 3"]:
+        """The posed surface, in the world (metres); arguments as for `forward_kinematics`."""
         rest, rest_joints = self.rest(shape)
         if self.correctives is not None:
             rest = rest + self.bulge(rotations, self.correctives)
@@ -227,7 +221,7 @@ class LinearBody:
     def skin_matrix(
         self, A: Float[Tensor, "frames joints 12"]
     ) -> Float[Tensor, "frames verts 3 4"]:
-        """Blend joint transforms over the vertices (linear blend skinning)."""
+        """Joint transforms (rows of 3 x 4 matrices) blended over the vertices."""
         dense = self.dense_weights
         return torch.einsum("vj,fjk->fvk", dense, A).unflatten(-1, (3, 4))
 
@@ -243,7 +237,10 @@ class LinearBody:
         np.add.at(W, (np.arange(len(W))[:, None], self.weight_indices), self.weights)
         return torch.from_numpy(W)
 
-    def regress(self, names: tuple[str, ...], vertices: np.ndarray) -> np.ndarray:
+    def regress(
+        self, names: tuple[str, ...], vertices: Float[np.ndarray, "frames verts 3"]
+    ) -> Float[np.ndarray, "frames points 3"]:
+        """Joints or key-points read off a surface in this topology."""
         A = self.regressor[[self.regressed.index(n) for n in names]]
         used = np.unique(A.indices)
         return np.einsum("pv,fvd->fpd", A[:, used].toarray(), vertices[:, used])

@@ -92,7 +92,7 @@ FROM_FACE = {
 def smpl_body(path: Path, model: str, shape_size: int = 10) -> LinearBody:
     """The body in a model file.
 
-    Its root joint is moved to the origin as the protocol wants it; `LinearBody.origin` says where
+    Its root joint is moved to the origin, as `LinearBody` has it; `LinearBody.origin` says where
     the file's own origin is then.
 
     Raises:

@@ -18,7 +18,7 @@ ROOT, BODY, HAND = 6, 63, 90
 
 @dataclass(frozen=True)
 class Pose:
-    """A body in some frames, ready for a `BodyModel`."""
+    """A body in some frames, ready for a `LinearBody`."""
 
     shape: Float[Tensor, "#frames shape"]
     rotations: Float[Tensor, "frames joints 3 3"]

@@ -62,17 +62,30 @@ def train_npt(
     start: Path | None = None,
     report: Callable[[float], None] = lambda share: None,
 ) -> TrainedNpt:
-    """Train on the BVH clips below `data` for so many minutes and write the weights to `out`.
+    """Train on the BVH clips below `data` and write the weights to `out`.
 
-    Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there. With
-    `start`, weights of the same form, training begins at those instead of at random. On a GPU each
-    part takes the same steps faster; on several devices of a kind every step sees as many batches
-    (`npt_devices.py`). `width` is the share of the publication's channels that its form is given.
+    Checkpoints and logs are kept in `<out>.work`; started again, it goes on from there.
+
+    Args:
+        data: folder of motion capture.
+        out: file of weights.
+        setting: which form and data.
+        minutes: time granted, over all parts.
+        device: where; on a GPU each part takes the same steps faster.
+        devices: on how many devices of that kind; every step sees as many batches
+            (`npt_devices.py`).
+        width: share of the publication's channels that its form is given.
+        start: weights of the same form at which training begins instead of at random.
+        report: hears of the share done, 0 to 1.
 
     Raises:
-        MvaiError: there are no clips to train on, `start` cannot be read or is of another form, or
-            there are not so many devices.
+        MvaiError: a number is too small, there is no such device or not so many, there are no clips
+            to train on, or `start` cannot be read or is of another form.
     """
+    for name, value in (("minutes", minutes), ("width", width), ("devices", devices)):
+        if not 0 < value < float("inf"):
+            raise MvaiError(f"{name} {value:g}: nothing can be trained with that; give more.")
+    _check_device(device)
     body = anny_body()
     work = out.with_name(out.name + ".work")
     bank = pose_bank(body, training_clips(data, body, work / "clips"))
@@ -96,6 +109,21 @@ def train_npt(
     trained = assembled(work, body, form, [s for _, s in PLANS[setting]])
     save_npt(trained, out)
     return trained
+
+
+def _check_device(device: str) -> None:
+    """See that torch can work on a device before any data are prepared for it.
+
+    Raises:
+        MvaiError: it cannot.
+    """
+    try:
+        torch.zeros(1, device=device)
+    # Builds of torch without a kind of device raise errors of several types for it.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise MvaiError(
+            f"{device}: torch has no such device here; give cpu, or cuda where there is one."
+        ) from error
 
 
 def published_form(width: float = 1.0) -> NptSettings:

@@ -19,6 +19,7 @@ from mvai.train.smoothers_beyond import (
     train_smoothnet,
 )
 from mvai.train.smoothing_clips import read_clips
+from mvai.types import MvaiError
 
 Kind = Literal["mesh2mesh", "adaptive", "smoothnet"]
 MESH2MESH_OVERLAP = 0.25
@@ -45,14 +46,23 @@ def train_weights(
     An interrupted run goes on from a checkpoint beside the file of weights.
 
     Args:
+        kind: which smoother.
+        benchmark: folder of the benchmark, reconstructed.
+        backbone: the reconstruction whose errors are learnt.
+        out: file of weights.
+        report: hears of the training.
         rate: sampling rate in frames a second; None takes the clips' own.
+        seed: of the random numbers.
 
     Returns:
         A sentence on the loss before and after.
 
     Raises:
-        MvaiError: the benchmark has no such reconstructions, or the file cannot be written.
+        MvaiError: the rate is none, the benchmark has no such reconstructions, or the file cannot
+            be written.
     """
+    if rate is not None and not 0 < rate < float("inf"):
+        raise MvaiError(f"rate {rate:g}: this is no frame rate; give frames a second.")
     clips, held = (read_clips(benchmark, backbone, p) for p in ("train", "validation"))
     recipe = replace(RECIPES[kind], rate=rate, seed=seed)
     fps = clips[0].at_rate(rate).fps
