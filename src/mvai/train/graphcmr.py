@@ -120,7 +120,8 @@ def train_graphcmr(
     report: Callable[[int, int, float], None] = lambda step, steps, value: None,
 ) -> GraphCmr:
     """Fit the network to clips of the benchmark and write its weights to `out`."""
-    settings, recipe = settings or GraphCmrSettings(), recipe or GraphCmrRecipe()
+    settings = settings or GraphCmrSettings(encoder=encoder.enter.out_channels)
+    recipe = recipe or GraphCmrRecipe()
     rng = np.random.default_rng(recipe.seed)
     torch.manual_seed(recipe.seed)
     drawn = len(clips)

@@ -15,7 +15,14 @@ from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import Scene, random_scene, varied
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
-from mvai.nets.landmark_correction import MIRROR, POINTS, LandmarkCorrection, corrected, features
+from mvai.nets.landmark_correction import (
+    MIRROR,
+    POINTS,
+    LandmarkCorrection,
+    corrected,
+    features,
+    load_landmark_correction,
+)
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
@@ -340,7 +347,7 @@ def train_landmark_correction(
     recipe: Recipe | None = None,
     report: Callable[[int, int, float], None] = lambda step, steps, value: None,
 ) -> LandmarkCorrection:
-    """Fit the network to rendered clips and write its weights to `out`."""
+    """Fit the network to rendered clips and write its weights, in half precision, to `out`."""
     from safetensors.torch import save_file
 
     recipe = recipe or Recipe()
@@ -381,8 +388,8 @@ def train_landmark_correction(
         schedule.step()
         report(step, recipe.steps, value.item())
     with written_whole(out) as temporary:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
-    return network.eval().requires_grad_(False)
+        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, temporary)
+    return load_landmark_correction(out)
 
 
 def errors_mm(
