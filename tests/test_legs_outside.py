@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,17 @@ def test_a_leg_outside_from_the_knee_down_stands_wholly():
     keypoints = standing(knee=1.1, ankle=1.3, heel=1.3, foot_index=1.3)
     unseen = unseen_legs(keypoints, landmarks((0.0, -0.05, 0.4)), BODY_KEYPOINTS)[0]
     assert unseen[LEG].tolist() == [1, 1, 1]
+
+
+def test_a_detector_without_legs_shows_none():
+    keypoints = standing()
+    kept = [i for i, n in enumerate(BODY_KEYPOINTS) if n.split("_", 1)[-1] in ("shoulder", "hip")]
+    trunk = replace(
+        keypoints,
+        names=tuple(BODY_KEYPOINTS[i] for i in kept),
+        xy_px=keypoints.xy_px[:, kept],
+        confidence=keypoints.confidence[:, kept],
+    )
+    unseen = unseen_legs(trunk, landmarks()[:, kept], trunk.names)[0]
+    assert unseen[LEG].tolist() == [1, 1, 1]
+    assert not ankle_outside(trunk, "left").any()

@@ -27,22 +27,25 @@ def ankle_outside(keypoints: Keypoints, side: str) -> Bool[np.ndarray, " frames"
     One that is hidden by something in the picture is not outside.
     """
     hip, knee, ankle = (_xy(keypoints, (f"{side}_{n}",))[:, 0] for n in ("hip", "knee", "ankle"))
-    foot = _xy(keypoints, tuple(f"{side}_{p}" for p in FEET))
+    feet = tuple(n for p in FEET if (n := f"{side}_{p}") in keypoints.names)
     known = np.isfinite(ankle).all(-1)
     # The leg drawn on straight from the knee.
     below = np.where(known[:, None], ankle, 2 * knee - hip)
     out = np.isfinite(below).all(-1) & ~_within(below)
-    if foot.shape[1]:
-        out |= known & ~_within(ankle, EDGE) & ~_within(foot).any(1)
+    if feet:
+        out |= known & ~_within(ankle, EDGE) & ~_within(_xy(keypoints, feet)).any(1)
     return out
 
 
 def _xy(keypoints: Keypoints, names: tuple[str, ...]) -> Float[np.ndarray, "frames points 2"]:
     """Positions in parts of the picture's size; NaN where nothing was found."""
-    has = [n for n in names if n in keypoints.names]
-    columns = [keypoints.index(n) for n in has]
-    xy = keypoints.xy_px[:, columns] / [keypoints.width, keypoints.height]
-    return np.where(keypoints.confidence[:, columns, None] > 0, xy, np.nan)
+    out = np.full((keypoints.frames, len(names), 2), np.nan)
+    for i, name in enumerate(names):
+        if name in keypoints.names:
+            column = keypoints.index(name)
+            found = keypoints.confidence[:, column] > 0
+            out[found, i] = keypoints.xy_px[found, column]
+    return out / [keypoints.width, keypoints.height]
 
 
 def _within(xy: Float[np.ndarray, "*points 2"], edge: float = 0.0) -> Bool[np.ndarray, "*points"]:
@@ -54,7 +57,11 @@ def _within(xy: Float[np.ndarray, "*points 2"], edge: float = 0.0) -> Bool[np.nd
 def leg_outside(keypoints: Keypoints, side: str) -> Bool[np.ndarray, " frames"]:
     """Whether neither knee nor ankle of a side ("left") is in the picture; so it is, too, where
     something hides them both."""
+<<<<<<< HEAD
+    names = tuple(n for p in ("knee", "ankle") if (n := f"{side}_{p}") in keypoints.names)
+=======
     names = (f"{side}_knee", f"{side}_ankle")
+>>>>>>> 7b85fd6f959ad2d5d6722be8dc5355086f66e8e4
     sure = keypoints.confidence[:, [keypoints.index(n) for n in names]] > SEEN
     return ~(_within(_xy(keypoints, names)) & sure).any(1)
 
@@ -94,7 +101,12 @@ def unseen_legs(
     for side in SIDES:
         low = side.lower()
         gone = leg_outside(keypoints, low)
+<<<<<<< HEAD
+        knee = names.index(f"{low}_knee") if f"{low}_knee" in names else names.index(f"{low}_hip")
+        thigh = xyz_m[:, names.index(f"{low}_hip")] - xyz_m[:, knee]
+=======
         thigh = xyz_m[:, names.index(f"{low}_hip")] - xyz_m[:, names.index(f"{low}_knee")]
+>>>>>>> 7b85fd6f959ad2d5d6722be8dc5355086f66e8e4
         length = np.linalg.norm(thigh, axis=1) * np.linalg.norm(trunk, axis=1)
         cosine = (thigh * trunk).sum(1) / np.maximum(length, 1e-9)
         hangs = np.clip((cosine - HANGS[0]) / (HANGS[1] - HANGS[0]), 0, 1)
