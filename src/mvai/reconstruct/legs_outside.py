@@ -57,11 +57,7 @@ def _within(xy: Float[np.ndarray, "*points 2"], edge: float = 0.0) -> Bool[np.nd
 def leg_outside(keypoints: Keypoints, side: str) -> Bool[np.ndarray, " frames"]:
     """Whether neither knee nor ankle of a side ("left") is in the picture; so it is, too, where
     something hides them both."""
-<<<<<<< HEAD
     names = tuple(n for p in ("knee", "ankle") if (n := f"{side}_{p}") in keypoints.names)
-=======
-    names = (f"{side}_knee", f"{side}_ankle")
->>>>>>> 7b85fd6f959ad2d5d6722be8dc5355086f66e8e4
     sure = keypoints.confidence[:, [keypoints.index(n) for n in names]] > SEEN
     return ~(_within(_xy(keypoints, names)) & sure).any(1)
 
@@ -101,12 +97,8 @@ def unseen_legs(
     for side in SIDES:
         low = side.lower()
         gone = leg_outside(keypoints, low)
-<<<<<<< HEAD
         knee = names.index(f"{low}_knee") if f"{low}_knee" in names else names.index(f"{low}_hip")
         thigh = xyz_m[:, names.index(f"{low}_hip")] - xyz_m[:, knee]
-=======
-        thigh = xyz_m[:, names.index(f"{low}_hip")] - xyz_m[:, names.index(f"{low}_knee")]
->>>>>>> 7b85fd6f959ad2d5d6722be8dc5355086f66e8e4
         length = np.linalg.norm(thigh, axis=1) * np.linalg.norm(trunk, axis=1)
         cosine = (thigh * trunk).sum(1) / np.maximum(length, 1e-9)
         hangs = np.clip((cosine - HANGS[0]) / (HANGS[1] - HANGS[0]), 0, 1)
