@@ -24,7 +24,7 @@ FLOORS = (
     ("benchmark",),
     # Evaluate measures what train has made of the benchmark, so it stands above it.
     ("train",),
-    ("batch", "view", "evaluate"),
+    ("view", "evaluate"),
     ("api", "doctor"),
     ("cli",),
     ("__main__",),

@@ -31,6 +31,42 @@ class _Run:
     lines: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Statements:
+    """The lines of a file, by what they state."""
+
+    table: dict[str, list[str]] = field(default_factory=lambda: {key: [] for key in STATEMENTS})
+    """v, vt and vn lines."""
+    runs: list[_Run] = field(default_factory=list)
+    libraries: list[str] = field(default_factory=list)
+    """Names of MTL files."""
+
+    @classmethod
+    def of(cls, text: str) -> _Statements:
+        """Sorts the lines of a file."""
+        found = cls()
+        group, material = "", ""
+        open_run = False
+        for line in text.splitlines():
+            key, _, rest = line.lstrip().partition(" ")
+            if key in found.table:
+                found.table[key].append(rest)
+                open_run = False
+            elif key == "f":
+                if not open_run:
+                    v, vt, vn = (len(found.table[k]) for k in STATEMENTS)
+                    found.runs.append(_Run((group, material), (v, vt, vn)))
+                    open_run = True
+                found.runs[-1].lines.append(rest)
+            elif key in ("o", "g"):
+                group, open_run = rest.strip(), False
+            elif key == "usemtl":
+                material, open_run = rest.strip(), False
+            elif key == "mtllib":
+                found.libraries.append(rest.strip())
+        return found
+
+
 def character_from_obj(data: bytes, load: Loader, where: str, name: str) -> Character:
     """Reads an OBJ and the MTL and textures it names.
 
@@ -42,43 +78,23 @@ def character_from_obj(data: bytes, load: Loader, where: str, name: str) -> Char
     Raises:
         MvaiError: malformed numbers, or a face names a vertex that is not there.
     """
-    table: dict[str, list[str]] = {key: [] for key in STATEMENTS}
-    runs: list[_Run] = []
-    libraries: list[str] = []
-    group, material = "", ""
-    open_run = False
     text = data.decode("utf-8", errors="replace").replace("\t", " ")
-    text = text.replace("\\\r\n", " ").replace("\\\n", " ")
-    for line in text.splitlines():
-        key, _, rest = line.lstrip().partition(" ")
-        if key in table:
-            table[key].append(rest)
-            open_run = False
-        elif key == "f":
-            if not open_run:
-                counts = (len(table["v"]), len(table["vt"]), len(table["vn"]))
-                runs.append(_Run((group, material), counts))
-                open_run = True
-            runs[-1].lines.append(rest)
-        elif key in ("o", "g"):
-            group, open_run = rest.strip(), False
-        elif key == "usemtl":
-            material, open_run = rest.strip(), False
-        elif key == "mtllib":
-            libraries.append(rest.strip())
+    found = _Statements.of(text.replace("\\\r\n", " ").replace("\\\n", " "))
     try:
-        positions = _numbers(table["v"], 3)
-        uv = _numbers(table["vt"], 2)
-        normals = _numbers(table["vn"], 3)
-        colors = _colors(table["v"])
-        corners = [(run.part, _triangle_corners(run)) for run in runs]
+        positions = _numbers(found.table["v"], 3)
+        uv = _numbers(found.table["vt"], 2)
+        normals = _numbers(found.table["vn"], 3)
+        colors = _colors(found.table["v"])
+        corners = [(run.part, _triangle_corners(run)) for run in found.runs]
     except ValueError as error:
-        raise MvaiError(f"{where}: a line of the OBJ cannot be read ({error}).") from error
+        raise MvaiError(
+            f"{where}: a line of the OBJ cannot be read ({error}); export it again."
+        ) from error
     for _, c in corners:
         limits = np.array([len(positions), len(uv), len(normals)])
         if (c >= limits).any() or (c[..., 0] < 0).any() or (c < -1).any():
             raise MvaiError(f"{where}: a face names a vertex that is not there; export it again.")
-    appearance = _appearance(libraries, load, where)
+    appearance = _appearance(found.libraries, load, where)
     single = len({part for part, _ in corners}) == 1
     parts = []
     for group, material in dict.fromkeys(part for part, _ in corners):
@@ -86,21 +102,12 @@ def character_from_obj(data: bytes, load: Loader, where: str, name: str) -> Char
         # A file of one part keeps even the vertices that no face uses, and so their numbers.
         keep = np.arange(len(positions)) if single else np.unique(own[..., 0])
         source, faces = _split_at_seams(own, keep)
-        attributes = {}
-        if (source[:, 1] >= 0).any():
-            # glTF counts v downwards from the top of the picture, OBJ upwards.
-            st = uv[source[:, 1]] * [1, -1] + [0, 1]
-            attributes["TEXCOORD_0"] = np.where(source[:, 1:2] >= 0, st, 0).astype(np.float32)
-        if (source[:, 2] >= 0).all():
-            attributes["NORMAL"] = normals[source[:, 2]].astype(np.float32)
-        if colors is not None:
-            attributes["COLOR_0"] = colors[source[:, 0]].astype(np.float32)
         parts.append(
             Part(
                 name=group or material or name,
                 vertices=positions[source[:, 0]],
                 faces=faces,
-                attributes=attributes,
+                attributes=_attributes(source, uv, normals, colors),
                 material=appearance.index.get(material),
             )
         )
@@ -112,6 +119,25 @@ def character_from_obj(data: bytes, load: Loader, where: str, name: str) -> Char
         images=tuple(appearance.images),
         samplers=({"wrapS": 10497, "wrapT": 10497},) if appearance.textures else (),
     )
+
+
+def _attributes(
+    source: Int[np.ndarray, "verts 3"],
+    uv: Float[np.ndarray, "uvs 2"],
+    normals: Float[np.ndarray, "normals 3"],
+    colors: Float[np.ndarray, "positions 3"] | None,
+) -> dict[str, np.ndarray]:
+    """glTF's vertex attributes of vertices made of the (v, vt, vn) in `source`."""
+    attributes = {}
+    if (source[:, 1] >= 0).any():
+        # glTF counts v downwards from the top of the picture, OBJ upwards.
+        st = uv[source[:, 1]] * [1, -1] + [0, 1]
+        attributes["TEXCOORD_0"] = np.where(source[:, 1:2] >= 0, st, 0).astype(np.float32)
+    if (source[:, 2] >= 0).all():
+        attributes["NORMAL"] = normals[source[:, 2]].astype(np.float32)
+    if colors is not None:
+        attributes["COLOR_0"] = colors[source[:, 0]].astype(np.float32)
+    return attributes
 
 
 def _numbers(lines: list[str], columns: int) -> Float[np.ndarray, "lines columns"]:

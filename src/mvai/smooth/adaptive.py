@@ -179,7 +179,7 @@ def predicted(
     import torch
 
     from mvai.nets.adaptive_filter import POINTS, filter_bank, mixed
-    from mvai.nets.windows import Windows, Working, blended, resampling
+    from mvai.nets.windows import Windows, Working, blended, resampling, same_rate
 
     frames, count = points.shape[:2]
     windows = Windows.of(Working(WINDOW, rate), fps)
@@ -187,7 +187,7 @@ def predicted(
         # The clip is one window, so that its ends are its own.
         windows = Windows(frames, frames)
     samples = windows.length
-    if abs(fps / rate - 1) >= 0.05:
+    if not same_rate(rate, fps):
         samples = max(3, round((windows.length - 1) * rate / fps) + 1)
     down, _ = resampling(windows.length, samples)
     moments = np.linspace(0, windows.length - 1, samples)
