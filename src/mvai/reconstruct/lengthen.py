@@ -18,16 +18,16 @@ from mvai.types.names import BODY_KEYPOINTS
 
 LENGTHENED = {
     "hip": 1.03,
-    "knee": 1.06,
-    "ankle": 1.06,
-    "heel": 1.15,
-    "foot_index": 1.15,
-    "shoulder": 1.05,
-    "elbow": 1.10,
-    "wrist": 1.13,
+    "knee": 1.04,
+    "ankle": 1.05,
+    "heel": 1.08,
+    "foot_index": 1.11,
+    "shoulder": 1.04,
+    "elbow": 1.09,
+    "wrist": 1.11,
     "pinky": 1.30,
     "index": 1.30,
-    "thumb": 1.30,
+    "thumb": 1.35,
 }
 """How many times longer people's bones are than those of `corrected` landmarks, by the bone's end:
 the inverse of the median over 101 training and validation clips of the benchmark; hands, of which
