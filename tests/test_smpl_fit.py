@@ -91,7 +91,8 @@ def test_the_default_setting_finds_the_body(
 ):
     """Bodies are 18 mm off with exact landmarks, but 49 if these are a tenth too large, 57 to 85
     without any, and 116 to 124 if their depth is mirrored. The correction, which expects what a
-    detector makes of people, leads exact ones 34 to 53 mm astray, and the fit 31 to 42."""
+    detector makes of people, leads exact ones 53 to 80 mm astray, and the fit 35 to 37 (31 to 42
+    with the weights before)."""
     if source == "exact":
         monkeypatch.setattr(smplify_x, "landmark_source", lambda start: exact)
     body = body_model(model, body_models)
