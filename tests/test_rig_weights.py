@@ -119,10 +119,11 @@ def assert_rigid(rest: np.ndarray, posed: np.ndarray) -> None:
         np.testing.assert_allclose(after, before, atol=1e-4)
 
 
-def test_a_spear_of_three_pieces_stays_whole():
+@pytest.mark.parametrize("held", ["RightHandMiddle1", "RightHand"])
+def test_a_spear_of_three_pieces_stays_whole(held: str):
     """Its tip is nearer to the leg than to the hand, and its shaft has vertices at its ends."""
     joints = BODY.joint_template.numpy()
-    hand, foot = (joints[BODY.joint(n)] for n in ("RightHandMiddle1", "RightFoot"))
+    hand, foot = (joints[BODY.joint(n)] for n in (held, "RightFoot"))
     along = foot - [0.15, 0, 0] - hand
     along /= np.linalg.norm(along)
     turn = trimesh.geometry.align_vectors([0, 0, 1], along)

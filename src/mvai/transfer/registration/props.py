@@ -24,6 +24,11 @@ height; pieces this near touch."""
 CARRIED, AWAY = 0.9, 0.5
 """A loose piece with more than this share of one arm's weight, of which more than this share lies
 away from the body, is carried by that arm."""
+MOSTLY = 0.5
+"""Likewise of a piece without any match, by the weights of what it is fastened to."""
+HELD = 0.25
+"""Of that weight, the share of the hand from which it is the hand that holds it: at the wrist the
+forearm is as near."""
 LARGE = 0.25
 """Only what is larger than any hand, as a share of the height."""
 
@@ -40,7 +45,7 @@ def fastened(
     """The weights with those of the loose pieces taken from what they are fastened to.
 
     What touches the rest comes first, then what touches that; what touches nothing follows the
-    nearest. What a finger would carry moves with the hand.
+    nearest. What an arm carries moves with the hand or the forearm alone.
 
     Args:
         body: the template, whose joints the weights are of.
@@ -55,7 +60,6 @@ def fastened(
     a, b, t = _along_edges(vertices, faces, STEP * height)
     points, of = (1 - t)[:, None] * vertices[a] + t[:, None] * vertices[b], piece[a]
     W, open_pieces = W.copy(), np.unique(of[loose[of]])
-    hands = [(body.joint(f"{side}Hand"), _joints(body, f"{side}Hand")) for side in SIDES]
     waiting = np.flatnonzero(loose[of])
     distance = np.full(len(points), np.inf)
     nearest = np.zeros(len(points), int)
@@ -72,9 +76,10 @@ def fastened(
             held = nearest[mine[distance[mine] <= least[p] + TOUCHES * height]]
             along = t[held][:, None]
             weights = ((1 - along) * W[a[held]] + along * W[b[held]]).mean(0)
-            for hand, fingers in hands:
-                if weights[fingers].sum() > CARRIED:
-                    weights = np.eye(len(weights))[hand]
+            for side in SIDES:
+                forearm, hand = _arm(body, side, weights)
+                if forearm + hand > MOSTLY:  # A hand that hangs down lies at the thigh.
+                    weights = np.eye(len(weights))[_carrier(body, side, forearm, hand)]
             W[piece == p] = weights
         attached = np.isin(of[waiting], now)
         new, waiting = waiting[attached], waiting[~attached]
@@ -110,16 +115,28 @@ def carried(
     np.maximum.at(high, piece, vertices)
     away &= np.linalg.norm(high - low, axis=1) > LARGE * height
     for side in SIDES:
-        ends = [_joints(body, f"{side}{part}") for part in ("ForeArm", "Hand")]
-        arm = W[:, ends[0] + ends[1]].sum(1)
-        share = np.bincount(piece, weights=arm, minlength=count) / n
+        share = np.bincount(piece, weights=sum(_arm(body, side, W)), minlength=count) / n
         for p in np.flatnonzero(away & (share > CARRIED)):
             mine = piece == p
             near = mine & (distance <= distance[mine].min() + TOUCHES * height)
-            forearm, hand = (W[near][:, joints].sum() for joints in ends)
+            forearm, hand = _arm(body, side, W[near].sum(0))
             W = np.where(mine[:, None], 0.0, W)
-            W[mine, body.joint(f"{side}Hand" if hand >= forearm else f"{side}ForeArm")] = 1
+            W[mine, _carrier(body, side, forearm, hand)] = 1
     return W
+
+
+def _arm(
+    body: LinearBody, side: str, weights: Float[np.ndarray, "*some joints"]
+) -> tuple[Float[np.ndarray, "*some"], Float[np.ndarray, "*some"]]:
+    """Weights of a forearm, and of the hand with its fingers."""
+    forearm, hand = (
+        weights[..., _joints(body, f"{side}{part}")].sum(-1) for part in ("ForeArm", "Hand")
+    )
+    return forearm, hand
+
+
+def _carrier(body: LinearBody, side: str, forearm: float, hand: float) -> int:
+    return body.joint(f"{side}Hand" if hand > HELD * (forearm + hand) else f"{side}ForeArm")
 
 
 def _joints(body: LinearBody, start: str) -> list[int]:
