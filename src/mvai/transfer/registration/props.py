@@ -65,7 +65,7 @@ def fastened(
     nearest = np.zeros(len(points), int)
     new = np.flatnonzero(~loose[of])
     while len(open_pieces):
-        d, i = KDTree(points[new]).query(points[waiting])
+        d, i = (np.asarray(a) for a in KDTree(points[new]).query(points[waiting]))
         closer = d < distance[waiting]
         distance[waiting[closer]], nearest[waiting[closer]] = d[closer], new[i[closer]]
         least = np.full(len(loose), np.inf)
@@ -77,7 +77,7 @@ def fastened(
             along = t[held][:, None]
             weights = ((1 - along) * W[a[held]] + along * W[b[held]]).mean(0)
             for side in SIDES:
-                forearm, hand = _arm(body, side, weights)
+                forearm, hand = (float(w) for w in _arm(body, side, weights))
                 if forearm + hand > MOSTLY:  # A hand that hangs down lies at the thigh.
                     weights = np.eye(len(weights))[_carrier(body, side, forearm, hand)]
             W[piece == p] = weights
@@ -115,19 +115,20 @@ def carried(
     np.maximum.at(high, piece, vertices)
     away &= np.linalg.norm(high - low, axis=1) > LARGE * height
     for side in SIDES:
-        share = np.bincount(piece, weights=sum(_arm(body, side, W)), minlength=count) / n
+        arm = np.add(*_arm(body, side, W))
+        share = np.bincount(piece, weights=arm, minlength=count) / n
         for p in np.flatnonzero(away & (share > CARRIED)):
             mine = piece == p
             near = mine & (distance <= distance[mine].min() + TOUCHES * height)
-            forearm, hand = _arm(body, side, W[near].sum(0))
+            forearm, hand = (float(w) for w in _arm(body, side, W[near].sum(0)))
             W = np.where(mine[:, None], 0.0, W)
             W[mine, _carrier(body, side, forearm, hand)] = 1
     return W
 
 
 def _arm(
-    body: LinearBody, side: str, weights: Float[np.ndarray, "*some joints"]
-) -> tuple[Float[np.ndarray, "*some"], Float[np.ndarray, "*some"]]:
+    body: LinearBody, side: str, weights: Float[np.ndarray, "... joints"]
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """Weights of a forearm, and of the hand with its fingers."""
     forearm, hand = (
         weights[..., _joints(body, f"{side}{part}")].sum(-1) for part in ("ForeArm", "Hand")
