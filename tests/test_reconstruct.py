@@ -24,7 +24,7 @@ from mvai.reconstruct.fit_clip import fit_clip, unwrapped
 from mvai.reconstruct.fit_windows import windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.lengthen import lengthened, lengthening
+from mvai.reconstruct.lengthen import ADULT, HEAD, LENGTHENED, TRUNK, lengthened, lengthening
 from mvai.reconstruct.smplify_x import SmplifyX
 from mvai.types import Camera, Keypoints, MvaiError
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
@@ -356,15 +356,15 @@ def test_every_bone_is_lengthened_by_its_factor_and_keeps_its_direction():
     def middle(points: np.ndarray, part: str) -> np.ndarray:
         return points[:, [BODY_KEYPOINTS.index(f"{s}_{part}") for s in ("left", "right")]].mean(1)
 
-    for a, b, factor in (
-        ("left_hip", "right_hip", 1.03), ("right_hip", "right_knee", 1.06),
-        ("left_ankle", "left_foot_index", 1.15), ("left_shoulder", "left_elbow", 1.10),
-        ("right_elbow", "right_wrist", 1.13), ("left_wrist", "left_thumb", 1.30),
-        ("left_ear", "nose", 1.03),
+    for a, b in (
+        ("left_hip", "right_hip"), ("right_hip", "right_knee"), ("left_ankle", "left_foot_index"),
+        ("left_shoulder", "left_elbow"), ("right_elbow", "right_wrist"),
+        ("left_wrist", "left_thumb"), ("left_ear", "nose"),
     ):  # fmt: skip
-        np.testing.assert_allclose(bone(longer, a, b), 1.01 * factor * bone(landmarks, a, b))
+        factor = ADULT * LENGTHENED.get(b.split("_", 1)[-1], HEAD)
+        np.testing.assert_allclose(bone(longer, a, b), factor * bone(landmarks, a, b))
     trunk = [middle(p, "shoulder") - middle(p, "hip") for p in (landmarks, longer)]
-    np.testing.assert_allclose(trunk[1], 1.01 * 1.02 * trunk[0])
+    np.testing.assert_allclose(trunk[1], ADULT * TRUNK * trunk[0])
 
 
 def test_landmarks_that_are_too_near_as_expectations_are_give_the_true_stature():
