@@ -232,6 +232,18 @@ def test_a_million_vertices_are_carried_through(inputs, tmp_path: Path, capfd):
     assert out.stat().st_size > 12e6
 
 
+def test_what_the_system_refuses_is_said_in_words(inputs, tmp_path: Path, monkeypatch, capfd):
+    """Whoever tests as root may read everything, so the refusal is made up."""
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    refused(capfd, locked, inputs[1], tmp_path / "out.glb", "locked", "permission denied")
+
+
 # --- outputs and interruptions ------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
-from mvai.body.retarget import about, angle_about, rest_skeleton, swings
+from mvai.body.retarget import BoneWithoutLengthError, about, angle_about, rest_skeleton, swings
 from mvai.body.skeletons import source_joints
 from mvai.io.bvh import BvhClip, read_bvh
 from mvai.types import MvaiError
@@ -82,7 +82,16 @@ def up_rotation(
 def rotations_like(
     clip: BvhClip, index: Mapping[str, int], body: LinearBody
 ) -> dict[str, Float[np.ndarray, "frames 3 3"]]:
-    """World rotation of each of our joints that gives the body the clip's posture."""
+    """World rotation of each of our joints that gives the body the clip's posture.
+
+    Args:
+        clip: motion capture.
+        index: its joint for each of ours (`source_joints`).
+        body: what shall move.
+
+    Raises:
+        MvaiError: a bone of the clip has no length.
+    """
     rest = clip.rest_positions()
     C = _rest_frame(rest, index)
     R_source, world = clip.world()
@@ -90,11 +99,8 @@ def rotations_like(
     ends = {n: clip.end_sites.get(j, np.zeros(3)) @ C for n, j in index.items()}
     try:
         swing = swings(body, {n: rest[j] @ C for n, j in index.items()}, ends)
-    except MvaiError as error:
-        raise MvaiError(
-            f"the bone at {clip.names[index[str(error)]]} has no length, so it points nowhere; "
-            f"give the joint below it an offset."
-        ) from error
+    except BoneWithoutLengthError as error:
+        raise BoneWithoutLengthError(clip.names[index[error.joint]]) from error
     return {n: U @ R_source[:, index[n]] @ C @ swing[n] for n in BODY_JOINTS}
 
 

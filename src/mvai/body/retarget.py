@@ -29,6 +29,18 @@ LIMBS = {
 """Bones of the left side that take the source's direction: joint and the joint it points at."""
 
 
+class BoneWithoutLengthError(MvaiError):
+    """A bone points nowhere."""
+
+    def __init__(self, joint: str) -> None:
+        super().__init__(
+            f"the bone at {joint} has no length, so it points nowhere; "
+            "give the joint below it an offset."
+        )
+        self.joint = joint
+        """Where the bone begins, by our name."""
+
+
 def _pointed_at(joint: str) -> str:
     return LIMBS[joint] if joint in LIMBS else mirrored(LIMBS[mirrored(joint)])
 
@@ -59,7 +71,7 @@ def swings(
         tips: where its last bones end, from their joint, for bones without a joint below.
 
     Raises:
-        MvaiError: a bone has no length; the message names our joint.
+        BoneWithoutLengthError: a bone has no length.
     """
     ours, parents = rest_skeleton(body)
     size = np.ptp(np.stack(list(rest.values())))
@@ -78,7 +90,7 @@ def swings(
                 # A foot without a toe joint: its end says where it points.
                 theirs = tips.get(joint, np.zeros(3))
             if np.linalg.norm(theirs) < 1e-6 * size:
-                raise MvaiError(joint)
+                raise BoneWithoutLengthError(joint)
             swing[joint] = shortest_rotation(above @ (ours[tip] - ours[joint]), theirs) @ above
             if joint.endswith("Hand"):
                 side = joint.removesuffix("Hand")
@@ -103,12 +115,13 @@ def _forward_about(
 
 
 def about(axis: Float[np.ndarray, " 3"], angle: float) -> Float[np.ndarray, "3 3"]:
+    """The rotation by `angle` (radians) about an axis of any length."""
     return Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle).as_matrix()
 
 
 def angle_about(
     axis: Float[np.ndarray, " 3"], a: Float[np.ndarray, " 3"], b: Float[np.ndarray, " 3"]
 ) -> float:
-    """Signed angle from a to b, both seen along the axis."""
+    """Signed angle (radians) from a to b, both seen along the axis."""
     axis = axis / np.linalg.norm(axis)
     return float(np.arctan2(axis @ np.cross(a, b), a @ b - (a @ axis) * (b @ axis)))

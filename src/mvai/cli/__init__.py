@@ -45,8 +45,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # go somewhere, or Python complains when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:
+        # Such as a folder that may not be looked into: wherever it is met, the user can mend it.
+        if error.filename is None:
+            raise
+        report.note(f"{error.filename}: {_reason(error)}; check the path and its rights.")
+        return FAILED
     finally:
         logging.getLogger("mvai").removeHandler(handler)
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, as a part of a sentence."""
+    return (error.strerror or str(error)).lower()
 
 
 def _interrupted(command: object) -> str:

@@ -177,7 +177,9 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
             **results,
         )
     except OSError as error:
-        raise MvaiError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise MvaiError(
+            f"{path}: cannot be read ({error.strerror or error}); check its rights."
+        ) from error
     except (
         ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, OverflowError,
         NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error,

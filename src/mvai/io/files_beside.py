@@ -39,7 +39,9 @@ def read_bytes(path: Path) -> bytes:
             raise MvaiError(f"{path}: the file is larger than 1 GiB; simplify the character first.")
         return path.read_bytes()
     except OSError as error:
-        raise MvaiError(f"{path}: could not be read ({error.strerror or error}).") from error
+        raise MvaiError(
+            f"{path}: could not be read ({error.strerror or error}); check its rights."
+        ) from error
 
 
 def folder_loader(folder: Path) -> Loader:

@@ -98,7 +98,9 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MvaiError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise MvaiError(
+            f"{path}: cannot be read ({error.strerror or error}); check its rights."
+        ) from error
     except ForbiddenError as error:
         raise MvaiError(
             f"{path}: it asks for {error}, which is no array or plain container; "

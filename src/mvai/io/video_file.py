@@ -44,7 +44,11 @@ class Timing:
 def opened(
     path: Path,
 ) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-    """Opens `path` and its first video stream."""
+    """Opens `path` and its first video stream.
+
+    Raises:
+        MvaiError: it may not be read, or is no video.
+    """
     import av
     import av.error
 
@@ -153,6 +157,10 @@ def decoded_frames(
 def iterate_file(
     path: Path, timing: Timing, width: int, height: int, start: int, step: int
 ) -> Iterator[Frame]:
+    """Every `step`-th frame from `start` on at `timing`'s rate, upright, in the size given.
+
+    Frames that cannot be decoded are left out; how many is said in the end.
+    """
     errors: list[Exception] = []
     done = 0
     with opened(path) as (container, stream):

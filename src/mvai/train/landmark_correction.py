@@ -125,6 +125,7 @@ class View:
 
 
 def random_view(keypoints: Keypoints, rng: np.random.Generator) -> View:
+    """A stretch of a clip at some rate, now and then mirrored, turned a little in the picture."""
     stride = max(1, round(keypoints.fps / rng.choice(RATES)))
     stride = min(stride, max(1, keypoints.frames // 8))
     length = min(WINDOW, keypoints.frames // stride)

@@ -44,6 +44,7 @@ class BodyChain:
 def with_root(
     body_rotations: Float[Tensor, "n 21 3 3"], root: Float[Tensor, "n 3 3"] | None = None
 ) -> Float[Tensor, "n 22 3 3"]:
+    """Rotations of all body joints; a root that is not given stands upright."""
     if root is None:
         root = torch.eye(3).expand(len(body_rotations), 3, 3)
     return torch.cat([root[:, None], body_rotations], 1)

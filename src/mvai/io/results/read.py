@@ -40,13 +40,16 @@ def read_results(path: str | Path, person: int = 0) -> Results:
         person: 0 is the one seen in the most frames.
 
     Raises:
-        MvaiError: no reader knows the content, it is damaged, or has fewer people.
+        MvaiError: it may not be read, no reader knows the content, it is damaged, or has fewer
+            people.
     """
     path = Path(path)
     if not path.exists():
         raise MvaiError(f"{path}: there is no such file; give the result of another tool.")
     try:
         return _folder(path, person) if path.is_dir() else _file(path, person)
+    except PermissionError as error:
+        raise MvaiError(f"{path}: not allowed to read this; check its rights.") from error
     except DAMAGED as error:
         raise MvaiError(
             f"{path}: its content is not as the tool that it seems to be from writes it ({error}); "
