@@ -15,6 +15,7 @@ from PIL import Image
 
 import fake_stages
 from fake_stages import CALLS
+from mvai.body import anny
 from mvai.cli import main
 from mvai.cli.bars import Bars, Lines
 from mvai.cli.stage_options import check_settings, config, split
@@ -225,6 +226,13 @@ def test_doctor_says_what_works(capfd):
     ):
         assert word in said.out
     assert "BAD" not in said.out and said.err == ""
+
+
+def test_doctor_looks_at_all_weights():
+    from mvai import doctor
+
+    shipped = [p for p in anny.WEIGHTS.iterdir() if p.suffix != ".md"]
+    assert {p.name for p in shipped} == set(doctor.WEIGHTS)
 
 
 def test_doctor_names_what_is_broken(monkeypatch: pytest.MonkeyPatch, capsys):

@@ -22,8 +22,11 @@ PACKAGES = (
 )  # fmt: skip
 WEIGHTS = (
     "body_anny.npz", "pose_prior.safetensors", "landmark_correction.safetensors",
-    "mesh2mesh.safetensors", "adaptive.safetensors", "smoothnet.safetensors",
+    "graphcmr.safetensors", "adaptive.safetensors", "smoothnet.safetensors",
+    "mesh2mesh.safetensors", "mesh2mesh_graphcmr.safetensors",
+    "mesh2mesh_smplify-x-paper.safetensors", "npt.safetensors",
 )  # fmt: skip
+"""All files of weights that mvai ships."""
 
 
 @dataclass(frozen=True)
