@@ -140,7 +140,9 @@ def test_targets_agree_with_the_landmarks_they_come_from(coarse):
 def test_training_lowers_the_error_and_the_file_keeps_it(tmp_path):
     body = anny_body()
     clips = seen_clips(TINY, "train")
-    settings = GraphCmrSettings(vertices=60, channels=16, layers=1, regressor=32)
+    encoder = load_landmark_correction()
+    width = encoder.enter.out_channels
+    settings = GraphCmrSettings(vertices=60, channels=16, layers=1, regressor=32, encoder=width)
     recipe = GraphCmrRecipe(steps=40, clips=4, frames=3, projected=2, learning_rate=1e-2)
     values = []
     from mvai.benchmark.poses import PoseClip
@@ -149,12 +151,12 @@ def test_training_lowers_the_error_and_the_file_keeps_it(tmp_path):
                      25.0, np.ones(64, bool))  # fmt: skip
     out = tmp_path / "g.safetensors"
     network = train_graphcmr(
-        body, clips, [still], load_landmark_correction(), out, settings, recipe,
+        body, clips, [still], encoder, out, settings, recipe,
         lambda step, steps, value: values.append(value),
     )  # fmt: skip
     assert np.mean(values[-5:]) < 0.7 * np.mean(values[:3])
     again = load_graphcmr(body, out)
-    feature = torch.randn(3, 256 + 99)
+    feature = torch.randn(3, width + 99)
     with torch.no_grad():
         a, b = network.mesh(feature), again.mesh(feature)
     np.testing.assert_allclose(a.vertices, b.vertices, atol=5e-3)

@@ -36,7 +36,7 @@ from mvai.nets.landmark_correction import (
 from mvai.progress import Report
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
-from mvai.reconstruct.graphcmr import regressed_pose
+from mvai.reconstruct.graphcmr import expected_landmarks, regressed_pose
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
 from mvai.reconstruct.lengthen import lengthening
 from mvai.reconstruct.levelled import to_level
@@ -176,9 +176,9 @@ def fit_on_regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) 
 
 @torch.no_grad()
 def regressed(body: LinearBody, network: GraphCmr, keypoints: Keypoints) -> Fitted:
-    """`graphcmr`: bones turned onto the encoder's landmarks."""
+    """`graphcmr`: bones turned onto the landmarks of the shipped correction."""
     focal_px = default_focal_px(keypoints.width, keypoints.height)
-    pose = regressed_pose(body, network, keypoints, focal_px)
+    pose = regressed_pose(body, network, expected_landmarks(), keypoints, focal_px)
     return fitted(body, pose, to_level(body, keypoints, pose, focal_px))
 
 
@@ -382,7 +382,7 @@ training, validation people chose weights and settings, training clips were trai
 - 2D: all clips in four equal groups by the median distance of the detected joints from the true
   ones in the picture, which is {100 * bounds[0]:.1f}, {100 * bounds[1]:.1f} and
   {100 * bounds[2]:.1f} % of the person's height where the groups meet.
-- graphcmr: bones turned onto the encoder's landmarks, as the method does; graphcmr-parameters: the
-  body as regressed; graphcmr+smplify-x: regression, then fitting.
+- graphcmr: bones turned onto the landmarks of the shipped correction, as the method does;
+  graphcmr-parameters: the body as regressed; graphcmr+smplify-x: regression, then fitting.
 
 {sections(rows)}"""

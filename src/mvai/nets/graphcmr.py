@@ -93,16 +93,12 @@ class GraphCmr(nn.Module):
 
     def encoded(
         self, features: Float[Tensor, "batch frames points 7"]
-    ) -> tuple[
-        Float[Tensor, "batch frames feature"],
-        Float[Tensor, "batch frames points 3"],
-        Float[Tensor, "batch frames points 2"],
-    ]:
-        """The feature of each frame, the encoder's landmarks and their log deviations."""
+    ) -> tuple[Float[Tensor, "batch frames feature"], Float[Tensor, "batch frames points 2"]]:
+        """The feature of each frame and the log deviations of the encoder's landmarks."""
         hidden = self.encoder.hidden(features)
         landmarks, deviation = self.encoder.landmarks(features, hidden)
         feature = torch.cat([hidden.transpose(1, 2), landmarks.flatten(2)], dim=-1)
-        return feature, landmarks, deviation
+        return feature, deviation
 
     def mesh(self, feature: Float[Tensor, "frames feature"]) -> Regressed:
         """The regressed body of frames."""
@@ -119,35 +115,35 @@ class GraphCmr(nn.Module):
 @torch.no_grad()
 def regress(
     network: GraphCmr, keypoints: Keypoints
-) -> tuple[Regressed, Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
-    """The network's word on every frame of a clip; the encoder's landmarks (metres, crop axes with
-    y down and z forward) and their deviations (metres, across and along the view).
+) -> tuple[Regressed, Float[np.ndarray, "frames 33 2"]]:
+    """The network's word on every frame of a clip, and the deviations of the encoder's landmarks
+    (metres, across and along the view).
 
     Video faster than the encoder was trained on is read at a stride, once for every phase.
     """
     x = torch.from_numpy(features(keypoints))
     frames, stride = len(x), max(1, round(keypoints.fps / RATE))
-    parts: list[tuple[slice, Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[slice, Tensor, Tensor]] = []
     for phase in range(min(stride, frames)):
         span = slice(phase, None, stride)
-        feature, landmarks, deviation = network.encoded(x[None, span])
-        parts.append((span, feature[0], landmarks[0], deviation[0].exp()))
+        feature, deviation = network.encoded(x[None, span])
+        parts.append((span, feature[0], deviation[0].exp()))
     feature = torch.empty(frames, parts[0][1].shape[1])
-    landmarks, deviation = torch.empty(frames, POINTS, 3), torch.empty(frames, POINTS, 2)
-    for span, f, p, d in parts:
-        feature[span], landmarks[span], deviation[span] = f, p, d
+    deviation = torch.empty(frames, POINTS, 2)
+    for span, f, d in parts:
+        feature[span], deviation[span] = f, d
     said = [network.mesh(feature[i : i + BLOCK]) for i in range(0, frames, BLOCK)]
     whole = Regressed(
         *(torch.cat([getattr(r, field.name) for r in said]) for field in fields(Regressed))
     )
-    return whole, landmarks.numpy(), deviation.numpy()
+    return whole, deviation.numpy()
 
 
 def regressed_landmarks(
     keypoints: Keypoints, body: LinearBody, network: GraphCmr
 ) -> tuple[Float[np.ndarray, "frames 33 3"], Float[np.ndarray, "frames 33 2"]]:
     """Landmarks of the regressed bodies, in the form of `landmark_correction.corrected`."""
-    said, _, deviation = regress(network, keypoints)
+    said, deviation = regress(network, keypoints)
     rotations = torch.eye(3).repeat(keypoints.frames, len(body.joints), 1, 1)
     rotations[:, [body.joint(n) for n in BODY_JOINTS]] = said.rotations
     still = torch.zeros(keypoints.frames, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.nets.graphcmr import CROP_AXES, GraphCmr, regress, shipped_graphcmr
+from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
 from mvai.reconstruct import Progress
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.reconstruct.fit_hands import fit_hands
@@ -25,15 +27,15 @@ from mvai.reconstruct.variables import Pose
 from mvai.types import Keypoints, MeshSequence
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
-LENGTHENED = 1.05
-"""Regressed shapes are expectations and too small: bodies were 4.9 % shorter than 82 training and
-validation people of the benchmark (0.958 and 0.934 of their stature: `mvai evaluate fit --methods
-graphcmr-parameters`)."""
+LENGTHENED = 1.03
+"""Regressed shapes are expectations and too small: bodies had 0.975 of the stature of 123 validation
+people of the benchmark (`mvai evaluate fit --methods graphcmr-parameters`)."""
 
 
 @dataclass(frozen=True)
 class GraphCmrRegression:
-    """Regress the body from the key-points of every frame and those around it."""
+    """Regress the body from the key-points of every frame and those around it, then turn its bones
+    onto the landmarks of the landmark correction."""
 
     hands: bool = False
     """Fit the fingers to the hands' key-points afterwards, at half the speed."""
@@ -44,7 +46,9 @@ class GraphCmrRegression:
         body = anny_body()
         focal_px = default_focal_px(keypoints.width, keypoints.height)
         with torch.no_grad():
-            pose = regressed_pose(body, shipped_graphcmr(), keypoints, focal_px)
+            pose = regressed_pose(
+                body, shipped_graphcmr(), expected_landmarks(), keypoints, focal_px
+            )
             T_level = to_level(body, keypoints, pose, focal_px)
             if self.hands:
                 pose = fit_hands(body, keypoints, pose, focal_px)
@@ -53,15 +57,23 @@ class GraphCmrRegression:
         return levelled(body, vertices, T_level, keypoints, focal_px)
 
 
+def expected_landmarks() -> Lift:
+    """The shipped landmark correction."""
+    return partial(corrected, network=load_landmark_correction())
+
+
 def regressed_pose(
-    body: LinearBody, network: GraphCmr, keypoints: Keypoints, focal_px: float
+    body: LinearBody, network: GraphCmr, lift: Lift, keypoints: Keypoints, focal_px: float
 ) -> Pose:
     """The body in camera-aligned world axes; one shape for the clip, fingers at rest.
 
+    Trunk and limbs are turned onto the landmarks that `lift` gives; shape, twists, head, hands and
+    collar bones are the network's.
     The translation is the one under which the regressed key-points fall on the seen ones.
     """
     frames = keypoints.frames
-    said, landmarks, _ = regress(network, keypoints)
+    said, _ = regress(network, keypoints)
+    landmarks, _ = lift(keypoints)
     seen = torch.from_numpy(keypoints.seen())
     shape = (said.shape[seen] if bool(seen.any()) else said.shape).median(0).values[None]
     shape = lengthened(body, shape, LENGTHENED)
