@@ -28,8 +28,8 @@ from mvai.types import Keypoints, MeshSequence
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 LENGTHENED = 1.03
-"""Regressed shapes are expectations and too small: bodies had 0.975 of the stature of 123 validation
-people of the benchmark (`mvai evaluate fit --methods graphcmr-parameters`)."""
+"""Regressed shapes are expectations and too small: bodies had 0.975 of the stature of 123
+validation people of the benchmark (`mvai evaluate fit --methods graphcmr-parameters`)."""
 
 
 @dataclass(frozen=True)
