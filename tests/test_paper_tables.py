@@ -96,6 +96,12 @@ def test_table2_trains_measures_and_goes_on(benchmark, tmp_path, monkeypatch):
     assert "| smplify-x | none |" in page and "| smplify-x | without motion loss |" in page
 
 
+def test_an_ablation_without_networks_is_refused(tmp_path):
+    with pytest.raises(MvaiError, match="--seeds 1 or more"):
+        evaluate_ablation("table2", tmp_path, tmp_path / "t.md", tmp_path, Silent(), seeds=0)
+    assert not (tmp_path / "t.md").exists()
+
+
 def test_figures_show_every_video_and_three_strips(benchmark, tmp_path):
     said = figure7(benchmark, tmp_path / "7.png", tmp_path, Silent(), ["smplify-x"], "gaussian")
     assert "of 1 videos" in said

@@ -345,6 +345,8 @@ def test_mesh_sequences(tmp_path: Path, suffix: str):
     assert isinstance(results, MovingMesh)
     sequence = mesh_sequence(results, ImportSettings(fps=24))
     assert sequence.topology == "anny" and sequence.fps == 24
+    with pytest.raises(MvaiError, match="no frame rate"):
+        mesh_sequence(results, ImportSettings(fps=0))
     # frame10 comes after frame2.
     assert np.abs(sequence.vertices - vertices).max() < 1e-5
     (tmp_path / f"frame9{suffix}").unlink()

@@ -15,7 +15,8 @@ from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import vertex_normals
 from mvai.transfer.rig import Registration, RigTransfer, drive
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
-from mvai.transfer.rig_contact import contact_frames
+from mvai.transfer.rig_contact import Walls, contact_frames
+from mvai.transfer.rig_contact import _step as step_of_arms
 from mvai.transfer.rig_nearest import (
     ABOVE_M,
     ASIDE,
@@ -292,6 +293,14 @@ def test_jacobian_agrees_with_differences(unknown: int, seed: int):
     expected = ((ahead - back) / 2e-5)[frame, point]
     J = arms.jacobian(y, angles, frame, point)[..., unknown]
     np.testing.assert_allclose(J, expected, atol=1e-4)
+
+
+def test_points_far_from_the_body_push_nothing():
+    """On a giant all points that might touch can be a hundred metres off."""
+    arms, _, _ = scene()
+    walls = Walls(np.array([0, 1]), np.array([0, 1]), np.full(2, 100.0), np.ones((2, 8)))
+    angles = step_of_arms(arms, Terms(2), walls, np.zeros((2, 8)), 30.0)
+    np.testing.assert_allclose(angles, 0, atol=1e-9)
 
 
 def test_points_and_joints_move_alike():

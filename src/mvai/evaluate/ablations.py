@@ -22,6 +22,7 @@ from mvai.progress import Report
 from mvai.train.mesh2mesh import train_mesh2mesh, vertex_reach
 from mvai.train.smoothers import SmootherRecipe, middle_windows
 from mvai.train.smoothing_clips import HIPS, JOINTS, SmoothingClip
+from mvai.types import MvaiError
 
 Which = Literal["table2", "table3"]
 
@@ -116,8 +117,10 @@ def evaluate_ablation(
         seeds: networks trained of each variant.
 
     Raises:
-        MvaiError: a backbone's reconstructions are missing.
+        MvaiError: a backbone's reconstructions are missing, or no network is asked for.
     """
+    if seeds < 1:
+        raise MvaiError(f"{seeds}: every variant is trained at least once; give --seeds 1 or more.")
     recipe, work = recipe or SmootherRecipe(), work_folder(work)
     jobs = [(b, v, s) for b in backbones for v in variants(which) for s in range(seeds)
             if v.paper_mm is None or b in v.paper_mm]  # fmt: skip

@@ -70,7 +70,7 @@ def mesh_sequence(
     Raises:
         MvaiError: a body-model file is needed and missing, or the content does not suffice.
     """
-    fps = settings.fps or getattr(results, "fps", None) or FPS
+    fps = settings.fps if settings.fps is not None else getattr(results, "fps", None) or FPS
     if not 0 < fps < 10_000:
         raise MvaiError(f"{fps:g}: this is no frame rate; give frames a second with --fps.")
     if isinstance(results, BodyParameters):
@@ -91,7 +91,7 @@ def mesh_sequence(
     local = Rotation.from_rotvec(clip.pose.reshape(-1, 3)).as_matrix().reshape(-1, 22, 3, 3)
     R[:, [body.joint(n) for n in BODY_JOINTS]] = local
     vertices = posed(body, np.zeros(body.shape_size), R, clip.translation, report)
-    rate = settings.fps or clip.fps
+    rate = clip.fps if settings.fps is None else settings.fps
     return MeshSequence(
         vertices, body.faces, rate, body.topology, confidence=clip.measured.astype(float)
     )

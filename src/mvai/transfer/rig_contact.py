@@ -189,7 +189,7 @@ def _step(
         depth = SOFT_M * np.logaddexp(0, -room / SOFT_M)
         slope = -expit(-room / SOFT_M)
         # The deepest points lead: where they come out the others do, too.
-        total = np.bincount(key, depth, 2 * len(angles))[key]
+        total = np.maximum(np.bincount(key, depth, 2 * len(angles))[key], np.finfo(float).tiny)
         terms.add(
             walls.frame,
             slope[:, None, None] * walls.J[:, None],
