@@ -62,6 +62,19 @@ def test_knees_bend_when_the_hips_go_down():
     np.testing.assert_allclose(now["Head"], was["Head"], atol=1e-5)
 
 
+def test_who_walks_down_a_slope_does_not_squat():
+    before, keypoints = sinking(deep_m=0.0)
+    u = before.u.clone()
+    walked = torch.linspace(0, 2.5, 90)
+    u[:, 5] += walked
+    u[:, 4] -= 0.15 * walked
+    now = joints(grounded(replace(before, u=u), keypoints))
+    leg = np.linalg.norm(now["LeftUpLeg"] - now["LeftFoot"], axis=1)
+    bones = sum(np.linalg.norm(now[a] - now[b], axis=1)
+                for a, b in (("LeftUpLeg", "LeftLeg"), ("LeftLeg", "LeftFoot")))  # fmt: skip
+    assert (leg > 0.98 * bones).all()
+
+
 def test_legs_that_are_seen_are_left_alone():
     fit, keypoints = sinking()
     seen = replace(keypoints, xy_px=np.full((90, 33, 2), 300.0))

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import savgol_filter
 from scipy.spatial.transform import Rotation
 
 from mvai.geometry.rigid import shortest_rotation
@@ -30,6 +31,9 @@ UPRIGHT = 0.5
 SLACK_M = 0.06
 """Hips that are lower by less than this are so by how unevenly their height is found; knees that
 bent for it would bend by 30 degrees."""
+SLOPE = 0.2
+"""How much the floor of a levelled world may slope: the vertical is off by 6 to 9 degrees in the
+mean, and depth along the view is uneven besides."""
 SHORTEST = 0.35
 """Part of its length to which a leg is bent at most."""
 FORWARD = 0.3
@@ -52,15 +56,13 @@ def grounded(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
     share = gaussian_filter1d((outside & (root[:, 1, 1] > UPRIGHT)).astype(float), AVERAGE_S * fps)
     share = np.where(outside & (root[:, 1, 1] > UPRIGHT), share, 0.0)
 
-    hips = (at["LeftUpLeg"][:, 1] + at["RightUpLeg"][:, 1]) / 2
-    height = gaussian_filter1d(hips, AVERAGE_S * fps, mode="nearest")
-    tallest = maximum_filter1d(height, 2 * round(STANDS_S * fps / 2) + 1, mode="nearest")
-    tallest = gaussian_filter1d(tallest, STANDS_S / 4 * fps, mode="nearest")
+    hips = (at["LeftUpLeg"] + at["RightUpLeg"]) / 2
+    tallest = upright_height(gaussian_filter1d(hips, AVERAGE_S * fps, axis=0, mode="nearest"), fps)
     lengths = [
         float(np.median(np.linalg.norm(at[f"Left{a}"] - at[f"Left{b}"], axis=1)))
         for a, b in itertools.pairwise(PARTS)
     ]
-    drop = np.maximum(tallest - hips, SLACK_M)
+    drop = np.maximum(tallest - hips[:, 1], SLACK_M)
     turns = bent(np.sqrt(drop**2 - SLACK_M**2), lengths)
 
     forward = root[:, :, 2]
@@ -87,6 +89,23 @@ def grounded(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
             way = Rotation.from_rotvec(share[:, None] * (now.inv() * there).as_rotvec())
             u[own] = torch.from_numpy((now * way).as_rotvec()).float()
     return replace(fit, u=u)
+
+
+def upright_height(hips: Float[np.ndarray, "frames 3"], fps: float) -> Float[np.ndarray, " frames"]:
+    """Height of the hips at every moment, were the legs straight (metres; y up).
+
+    It is the greatest within a time; what was seen elsewhere counts less by the distance, as a
+    world whose floor slopes by a few degrees lets whoever walks over it go up or down.
+    """
+    half, frames = round(STANDS_S * fps / 2), len(hips)
+    tallest = hips[:, 1].copy()
+    for offset in range(1, min(half, frames - 1) + 1):
+        apart = np.linalg.norm(hips[offset:, [0, 2]] - hips[:-offset, [0, 2]], axis=1)
+        there = hips[:, 1]
+        np.maximum(tallest[:-offset], there[offset:] - SLOPE * apart, out=tallest[:-offset])
+        np.maximum(tallest[offset:], there[:-offset] - SLOPE * apart, out=tallest[offset:])
+    window = min(2 * round(STANDS_S / 4 * fps) + 1, frames - 1 + frames % 2)
+    return tallest if window < 3 else np.asarray(savgol_filter(tallest, window, 1))
 
 
 def _about_x(angle: Float[np.ndarray, " frames"]) -> Rotation:
