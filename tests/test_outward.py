@@ -54,7 +54,7 @@ def test_rig_finds_the_same_body(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(asked.mesh.faces)
         raise MvaiError("asked")
 
-    monkeypatch.setattr(rig, "find_body", found)
+    monkeypatch.setattr(rig, "find_body_in_any_turn", found)
     with pytest.raises(MvaiError, match="asked"):
         rig.register(inverted(character(REST, BODY.faces)), nobody)
     np.testing.assert_array_equal(seen[0], BODY.faces)

@@ -110,8 +110,8 @@ def test_commands_in_documents_exist(name: str, capsys: pytest.CaptureFixture[st
     if name in ("README.md", "CONTRIBUTING.md"):
         assert found
     for words in found:
-        # What is evaluated or built is a command of its own, with options of its own.
-        deep = 3 if words[1] in ("evaluate", "benchmark") else 2
+        # What is evaluated, built or trained is a command of its own, with options of its own.
+        deep = 3 if words[1] in ("evaluate", "benchmark", "train") else 2
         with pytest.raises(SystemExit) as end:
             parse([*words[1:deep], "--help"])
         assert end.value.code == 0, f"{name}: {' '.join(words)}"
