@@ -30,14 +30,15 @@ LENGTHENED = {
     "thumb": 1.35,
 }
 """How many times longer people's bones are than those of `corrected` landmarks, by the bone's end:
-the inverse of the median over 101 training and validation clips of the benchmark; hands, of which
-pinky and thumb are shorter still (1.34, 1.52), have that of the index finger.
+the inverse of the median over 199 training and validation clips of the benchmark, to one or two
+hundredths (docs/fit.md lists both).
 
-The landmarks of GraphCMR's bodies (`--reconstruct.start graphcmr`) take the same: factors of
-their own, 1.00 to 1.08, gave a MPJPE of 102.4 instead of 103.0 mm on validation, 112.1 instead of
-112.3 on training clips."""
+The landmarks of GraphCMR's bodies (`--reconstruct.start graphcmr`) take the same: with the weights
+before, factors of their own, 1.00 to 1.08, gave a MPJPE of 102.4 instead of 103.0 mm on
+validation, 112.1 instead of 112.3 on training clips."""
 TRUNK, HEAD = 1.02, 1.03
-"""The same from the middle of the hips to that of the shoulders, and from there to the face."""
+"""The same from the middle of the hips to that of the shoulders, and from there to the face; with
+the weights before. Today's would be 1.01 and 1.00."""
 ADULT = 1.01
 """The benchmark's people are 1.63 m tall on average, adults 1.65 m (NCD-RisC, eLife 2016); how tall
 a person is, one camera cannot tell."""
