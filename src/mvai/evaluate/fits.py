@@ -31,12 +31,13 @@ from mvai.nets.landmark_correction import (
     LandmarkCorrection,
     Lift,
     corrected,
+    expected_landmarks,
     load_landmark_correction,
 )
 from mvai.progress import Report
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
-from mvai.reconstruct.graphcmr import expected_landmarks, regressed_pose
+from mvai.reconstruct.graphcmr import regressed_pose
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation
 from mvai.reconstruct.lengthen import lengthening
 from mvai.reconstruct.levelled import to_level

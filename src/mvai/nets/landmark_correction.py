@@ -13,6 +13,7 @@ the view (Kendall and Gal, NeurIPS 2017), which the fit uses as weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -147,6 +148,12 @@ def corrected(
         position[phase::stride] = (p[0] + in_mirror(p[1], sideways=(0,))) / 2
         deviation[phase::stride] = ((s[0] + in_mirror(s[1], sideways=())) / 2).exp()
     return position.numpy(), deviation.numpy()
+
+
+@lru_cache(maxsize=1)
+def expected_landmarks() -> Lift:
+    """The shipped network as a source of landmarks, read once."""
+    return partial(corrected, network=load_landmark_correction())
 
 
 def load_landmark_correction(path: Path = WEIGHTS) -> LandmarkCorrection:

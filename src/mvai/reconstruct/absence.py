@@ -46,18 +46,16 @@ ARM_DEG, ELBOW_DEG, LEG_DEG = 8.0, 15.0, 3.0
 LIMBS = ("wrist", "elbow", "shoulder", "hip", "knee", "ankle", "heel", "foot_index")
 
 
-def rested(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
-    """The fit with what nobody saw made plain.
+def rested(fit: ClipFit, fps: float) -> ClipFit:
+    """The fit with what nobody saw, all but the frames of `ClipFit.told`, made plain.
 
     Before the first and after the last sighting a body that stands comes to rest, any other is held
     as it was; a long gap is crossed at rest, or evenly where it is too short for that.
     """
-    well = seen_well(keypoints.seen(), keypoints.fps, leaving(keypoints))
-    ids = np.flatnonzero(well)
-    if not len(ids) or well.all():
+    ids = np.arange(len(fit.u)) if fit.told is None else np.flatnonzero(fit.told)
+    if len(ids) in (0, len(fit.u)):
         return fit
-    fit = replace(fit, told=well)
-    standing = _Standing(fit, keypoints.fps)
+    standing = _Standing(fit, fps)
     u = fit.u.clone()
     first, last = int(ids[0]), int(ids[-1])
     if first:
@@ -65,7 +63,7 @@ def rested(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
     if last < len(u) - 1:
         u[last + 1 :] = standing.outwards(last, len(u) - 1 - last, 1)
     for a, b in itertools.pairwise(ids.tolist()):
-        if b - a > LONG_GAP_S * keypoints.fps + 1:
+        if b - a > LONG_GAP_S * fps + 1:
             u[a + 1 : b] = standing.between(a, b)
     return replace(fit, u=u)
 

@@ -81,7 +81,7 @@ def finished(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
     well = seen_well(keypoints.seen(), keypoints.fps, leaving(keypoints))
     fit = replace(fit, told=well)
     fit = replace(fit, R_level=fit.level()[:3, :3])
-    return steadied(rested(grounded(fit, keypoints), keypoints), keypoints.fps)
+    return steadied(rested(grounded(fit, keypoints), keypoints.fps), keypoints.fps)
 
 
 def joined(first: ClipFit, second: ClipFit, start: int) -> ClipFit:

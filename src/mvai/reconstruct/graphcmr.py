@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.nets.graphcmr import CROP_AXES, GraphCmr, regress, shipped_graphcmr
-from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
+from mvai.nets.landmark_correction import Lift, expected_landmarks
 from mvai.reconstruct import Progress
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.reconstruct.fit_hands import fit_hands
@@ -55,11 +54,6 @@ class GraphCmrRegression:
             vertices = surface(body, pose, report)
         report(keypoints.frames, keypoints.frames)
         return levelled(body, vertices, T_level, keypoints, focal_px)
-
-
-def expected_landmarks() -> Lift:
-    """The shipped landmark correction."""
-    return partial(corrected, network=load_landmark_correction())
 
 
 def regressed_pose(

@@ -18,7 +18,7 @@ import torch
 from mvai.body import BodyName, body_model
 from mvai.body.anny import anny_body
 from mvai.nets.graphcmr import regressed_landmarks, shipped_graphcmr
-from mvai.nets.landmark_correction import Lift, corrected, load_landmark_correction
+from mvai.nets.landmark_correction import Lift, expected_landmarks
 from mvai.nets.vposer import find_vposer, load_vposer
 from mvai.reconstruct import Progress
 from mvai.reconstruct.clip_energy import ClipWeights
@@ -93,5 +93,5 @@ class SmplifyX:
 def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
     """What gives the fit its 3D landmarks. Both are expectations, whose bones are too short."""
     if start == "landmarks":
-        return lengthening(partial(corrected, network=load_landmark_correction()))
+        return lengthening(expected_landmarks())
     return lengthening(partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr()))
