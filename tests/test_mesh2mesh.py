@@ -170,6 +170,23 @@ def test_stream_and_sequence_are_the_same_away_from_the_end(tmp_path: Path):
     np.testing.assert_array_equal(np.stack(cut)[:34], whole[:34])
 
 
+def test_a_gaussian_after_the_network_calms_and_keeps_steady_motion(tmp_path: Path):
+    weights = saved(tmp_path / "w.safetensors", Mesh2Mesh())
+    sequence = tetrahedra(5, 60)
+
+    def acceleration(sigma_s: float) -> float:
+        smooth = Smoother(weights, sigma_s=sigma_s).smooth(sequence).vertices
+        return float(np.linalg.norm(np.diff(smooth, 2, axis=0), axis=-1).mean())
+
+    assert acceleration(0.08) < 0.8 * acceleration(0.0)
+    assert acceleration(0.16) < acceleration(0.08)
+    still = sequence.with_vertices(np.repeat(sequence.vertices[:1], 60, axis=0))
+    np.testing.assert_allclose(
+        Smoother(weights, sigma_s=0.1).smooth(still).vertices,
+        Smoother(weights).smooth(still).vertices, atol=1e-5,
+    )  # fmt: skip
+
+
 def test_windows_leave_no_seam(tmp_path: Path):
     """A network that is a filter with replicated edges: blended windows shake less than frames."""
     torch.manual_seed(1)

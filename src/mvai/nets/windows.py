@@ -202,6 +202,7 @@ def smoothed_paths(
     fps: float,
     working: Working,
     network: Callable[[Paths], Paths],
+    sigma_s: float = 0.0,
 ) -> Iterator[Float[np.ndarray, "verts 3"]]:
     """Frames of a mesh, smoothed by a network that sees the paths of vertices through a window.
 
@@ -209,6 +210,9 @@ def smoothed_paths(
     works, whatever that of the frames. So it does not matter where the person is and goes, and
     depth, which one camera sees badly, does not shake what the network sees. The centroid's own
     path gets a Gaussian.
+
+    Args:
+        sigma_s: standard deviation, in seconds, of a Gaussian over what the network gives; 0: none.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -218,6 +222,7 @@ def smoothed_paths(
     windows = Windows.of(working, fps)
     down, up = (torch.from_numpy(m) for m in resampling(windows.length, working.frames))
     path_filter = gaussian_matrix(windows.length, PATH_SIGMA_S * fps)
+    after = torch.from_numpy(gaussian_matrix(windows.length, sigma_s * fps))
 
     def smooth(window: Float[np.ndarray, "frames 3 verts"]) -> Float[np.ndarray, "frames 3 verts"]:
         centre = window @ weights
@@ -227,6 +232,8 @@ def smoothed_paths(
         else:
             x = network((down @ x.flatten(1)).unflatten(1, x.shape[1:]))
             x = (up @ x.flatten(1)).unflatten(1, x.shape[1:])
+        if sigma_s > 0:
+            x = (after @ x.flatten(1)).unflatten(1, x.shape[1:])
         return x.numpy() + (path_filter @ centre)[:, :, None]
 
     paths = (np.ascontiguousarray(f.T, dtype=np.float32) for f in chain([first], frames))

@@ -29,6 +29,9 @@ class Mesh2Mesh:
 
     weights: Path | None = None
     """File of weights (.safetensors) that `mvai train mesh2mesh` wrote; those of mvai if none."""
+    sigma_s: float = 0.0
+    """Standard deviation in seconds of a Gaussian over what the network gives, which the paper does
+    not have: it trades fast motion for calm (docs/results.md)."""
 
     def smooth(self, sequence: MeshSequence) -> MeshSequence:
         """See `mvai.smooth.Smoother`.
@@ -76,4 +79,6 @@ class Mesh2Mesh:
 
         network, working = load_smoother(self.weights or SHIPPED, "mesh2mesh", make)
         R = torch.from_numpy(R_camera_world.astype(np.float32))
-        return smoothed_paths(frames, faces, fps, working, FoldedMesh2Mesh(network, R))
+        return smoothed_paths(
+            frames, faces, fps, working, FoldedMesh2Mesh(network, R), self.sigma_s
+        )
