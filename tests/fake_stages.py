@@ -60,20 +60,18 @@ class FakeReconstructor:
 class FakeTransfer:
     spin: bool = False
 
+    def register(self, character: Character, detector) -> Character:
+        _begin("register")
+        return character
 
-def register(character: Character, detector, config: FakeTransfer) -> Character:
-    _begin("register")
-    return character
-
-
-def drive(character: Character, sequence: MeshSequence, config: FakeTransfer) -> Animation:
-    _begin("transfer")
-    verts = len(character.mesh.vertices)
-    zeros = np.zeros((verts, 1), np.int32)
-    skin = Skin(("Hips",), (-1,), np.eye(4)[None], zeros, np.ones((verts, 1), np.float32))
-    Ts = np.tile(np.eye(4, dtype=np.float32), (sequence.frames, 1, 1, 1))
-    Ts[:, 0, :3, 3] = sequence.vertices.mean(axis=1) - sequence.vertices[0].mean(axis=0)
-    return Animation(character, sequence.fps, skin, Ts, camera=sequence.camera)
+    def drive(self, registration: Character, sequence: MeshSequence, source=None) -> Animation:
+        _begin("transfer")
+        verts = len(registration.mesh.vertices)
+        zeros = np.zeros((verts, 1), np.int32)
+        skin = Skin(("Hips",), (-1,), np.eye(4)[None], zeros, np.ones((verts, 1), np.float32))
+        Ts = np.tile(np.eye(4, dtype=np.float32), (sequence.frames, 1, 1, 1))
+        Ts[:, 0, :3, 3] = sequence.vertices.mean(axis=1) - sequence.vertices[0].mean(axis=0)
+        return Animation(registration, sequence.fps, skin, Ts, camera=sequence.camera)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:

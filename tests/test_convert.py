@@ -120,12 +120,12 @@ def test_a_surface_in_no_known_order_is_read_through_its_first_frame(tmp_path, m
     fake_stages.install(monkeypatch, "transfer")
     given = []
 
-    def drive(character, sequence, config, source=None):
-        given.append(source)
-        return plain(character, sequence, config)
+    def drive(method, registration, sequence, source=None):
+        given.append(source(method))
+        return plain(method, registration, sequence)
 
-    plain = fake_stages.drive
-    monkeypatch.setattr(fake_stages, "drive", drive)
+    plain = fake_stages.FakeTransfer.drive
+    monkeypatch.setattr(fake_stages.FakeTransfer, "drive", drive)
     box = trimesh.creation.box((0.5, 1.8, 0.3))
     folder = tmp_path / "meshes"
     folder.mkdir()

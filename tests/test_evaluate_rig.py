@@ -163,6 +163,9 @@ def test_means_leave_out_what_is_not_known():
 def test_characters_that_are_not_there_are_named(tmp_path):
     with pytest.raises(MvaiError, match="it must hold"):
         evaluate_rig(tmp_path, tmp_path / "rig.md", tmp_path, Silent())
+    hero = tmp_path / "identities" / "rest_obj" / "hero.obj"
+    hero.parent.mkdir(parents=True)
+    hero.touch()
     with pytest.raises(MvaiError, match="no character nobody"):
         evaluate_rig(tmp_path, tmp_path / "rig.md", tmp_path, Silent(), ["nobody"])
     assert not (tmp_path / "rig.md").exists()

@@ -99,8 +99,6 @@ def test_imports_go_down() -> None:
 
 FAMILIES = ("rig", "npt", "sa_pd")
 """How names of modules begin that belong to one method of transfer, or to two of a kind."""
-READS_WITH_NPT = {"mvai.transfer.npt_reading", "mvai.transfer.npt_rest"}
-"""What skeleton alignment reads meshes in no known topology with."""
 
 
 def family(module: str) -> str:
@@ -116,10 +114,7 @@ def strange_methods(imports: dict[str, set[str]]) -> list[str]:
         for name, targets in sorted(imports.items())
         if name.startswith("mvai.transfer.")
         for target in sorted(targets)
-        if target.startswith("mvai.transfer.")
-        and family(target)
-        and family(target) != family(name)
-        and not (family(name) == "sa_pd" and target in READS_WITH_NPT)
+        if target.startswith("mvai.transfer.") and family(target) and family(target) != family(name)
     ]
 
 
@@ -127,7 +122,11 @@ def test_methods_of_transfer_stand_side_by_side() -> None:
     """They share what lies below them, such as the registration, and not each other's modules."""
     imports = graph(SOURCE)
     assert strange_methods(imports) == []
-    for name, target in (("npt_identity", "rig_feet"), ("registration.fit", "rig_feet")):
+    for name, target in (
+        ("npt_identity", "rig_feet"),
+        ("registration.fit", "rig_feet"),
+        ("sa_pd", "npt_rest"),
+    ):
         wrong = {f"mvai.transfer.{name}": {f"mvai.transfer.{target}"}}
         assert len(strange_methods(wrong)) == 1
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from mvai import pipeline
 from mvai.body.anny import anny_body
 from mvai.evaluate.transfer_pmd import pmd
 from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
-from mvai.progress import Silent, Stopwatch
-from mvai.transfer import npt_detail, npt_rest, rig, sa_pd
-from mvai.transfer.npt_agree import agreed_vertices, laid_as_agreed
-from mvai.transfer.npt_match import body_pool
-from mvai.transfer.npt_reading import posed_mean
-from mvai.transfer.npt_refine import Laid
-from mvai.transfer.npt_rest import RestMesh, SourceAtRest, read_any_source, read_through_rest
-from mvai.transfer.npt_source import SourcePoses, area_sample
+from mvai.transfer import npt_detail, rig, sa_pd
+from mvai.transfer.reading import rest as reading_rest
+from mvai.transfer.reading.agree import agreed_vertices, laid_as_agreed
+from mvai.transfer.reading.match import body_pool
+from mvai.transfer.reading.network import posed_mean
+from mvai.transfer.reading.refine import Laid
+from mvai.transfer.reading.rest import (
+    RestMesh,
+    SourceAtRest,
+    read_any_source,
+    read_through_rest,
+)
+from mvai.transfer.reading.source import SourcePoses, area_sample
 from mvai.types import MvaiError, Skin
 from npt_makers import acting, body_character, shuffled
 
@@ -162,7 +168,7 @@ def test_a_source_whose_joints_are_not_found_is_read_by_the_network(
         asked.append(True)
         return SourcePoses(torch.empty(0), np.empty(0), np.empty(0), 1.0, np.empty(0), 1.0)
 
-    monkeypatch.setattr(npt_rest, "read_source", read)
+    monkeypatch.setattr(reading_rest, "read_source", read)
     sequence, _, at_rest = acting(6)
     body, trained = anny_body(), load_npt()
     lost = SourceAtRest(lambda: None)
@@ -182,11 +188,25 @@ def test_a_source_whose_joints_are_not_found_is_read_by_the_network(
 def test_only_some_methods_can_do_without_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no body is found in it, SA-PD goes on without it, and rig says so."""
 
-    def refused(*given: object) -> None:
+    def refused(method: object) -> None:
         raise MvaiError("no body in the first frame")
 
-    monkeypatch.setattr(pipeline, "register", refused)
-    sequence, watch = shuffled(acting(1)[0]), Stopwatch(Silent())
-    assert pipeline._own_rest(sa_pd, sequence, sa_pd.SaPdTransfer(), watch) == ()
+    sequence, given = shuffled(acting(1)[0]), []
+    hero: Any = None
+    for module in (sa_pd, npt_detail):
+        monkeypatch.setattr(module, "drive", lambda *arguments: given.append(arguments))
+    for method in (sa_pd.SaPdTransfer(), npt_detail.NptDetailTransfer()):
+        method.drive(hero, sequence, refused)
+    assert [rest for *_, rest in given] == [None, None]
     with pytest.raises(MvaiError, match="no body"):
-        pipeline._own_rest(rig, sequence, rig.RigTransfer(), watch)
+        rig.RigTransfer().drive(hero, sequence, refused)
+
+
+def test_the_file_of_joints_is_not_that_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A character's corrected joints say nothing about the mesh that moves."""
+    hero: Any = None
+    given = []
+    monkeypatch.setattr(rig, "drive", lambda *arguments: given.append(arguments))
+    method = rig.RigTransfer(joints=Path("hero_joints.json"), ignore_rig=True)
+    method.drive(hero, shuffled(acting(1)[0]), lambda asked: asked)
+    assert given[0][2:] == (method, rig.RigTransfer(ignore_rig=True))

@@ -15,10 +15,10 @@ from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail
 from mvai.transfer.npt_identity import identity_of, without_far_bones
-from mvai.transfer.npt_match import FoundMatch, KnownMatch
-from mvai.transfer.npt_reading import posed_mean
-from mvai.transfer.npt_refine import lay
-from mvai.transfer.npt_source import area_sample, read_source, root_rotations
+from mvai.transfer.reading.match import FoundMatch, KnownMatch
+from mvai.transfer.reading.network import posed_mean
+from mvai.transfer.reading.refine import lay
+from mvai.transfer.reading.source import area_sample, read_source, root_rotations
 from mvai.transfer.registration.find_body import FoundBody
 from mvai.transfer.registration.find_joints import FoundJoints
 from mvai.transfer.registration.fit import FittedTemplate

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import WEIGHTS, load_npt
 from mvai.transfer import npt, npt_detail, rig, sa_pd
-from mvai.transfer.npt_source import read_source
+from mvai.transfer.reading.source import read_source
 from mvai.transfer.registration.find_body import FoundBody
 from mvai.transfer.registration.find_joints import FoundJoints
 from mvai.transfer.registration.fit import FittedTemplate

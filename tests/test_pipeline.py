@@ -160,7 +160,7 @@ def test_a_bad_character_stops_the_detection(inputs, tmp_path: Path, monkeypatch
 
 def test_the_detection_goes_on_while_the_character_is_looked_at(inputs, monkeypatch):
     met = threading.Barrier(2, timeout=20)
-    register, detect = fake_stages.register, fake_stages.FakeDetector.detect
+    register, detect = fake_stages.FakeTransfer.register, fake_stages.FakeDetector.detect
 
     def meets(function):
         def wrapped(*args, **kwargs):
@@ -169,7 +169,7 @@ def test_the_detection_goes_on_while_the_character_is_looked_at(inputs, monkeypa
 
         return wrapped
 
-    monkeypatch.setattr(fake_stages, "register", meets(register))
+    monkeypatch.setattr(fake_stages.FakeTransfer, "register", meets(register))
     monkeypatch.setattr(fake_stages.FakeDetector, "detect", meets(detect))
     mvai.imitate(*inputs)
     assert_all_ran()

@@ -51,7 +51,6 @@ RUN = """
 import pytest, fake_stages
 from mvai.cli import main
 patch = pytest.MonkeyPatch()
-fake_stages.install(patch, "transfer")
 import dataclasses, numpy as np
 from mvai.types import Keypoints
 names = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
@@ -62,10 +61,11 @@ def detect(self, video, progress=None):
     points = shape + path
     return Keypoints(names, points, np.ones(points.shape[:2]), video.fps, 640, 480)
 patch.setattr(fake_stages.FakeDetector, "detect", detect)
-fake_stages.install(patch, "detect", "transfer")
+fake_stages.install(patch, "detect")
 import sys
 sys.exit(main(["imitate", {clip!r}, "--identity", {hero!r}, "-o", {out!r}, "--reconstruct",
-    "statue", "--reconstruct.focal-px", "800", "--smooth", "median", "--smooth.window-s", "0.1"]))
+    "statue", "--reconstruct.focal-px", "800", "--smooth", "median", "--smooth.window-s", "0.1",
+    "--transfer", "figurine", "--transfer.scale", "2"]))
 """
 
 
@@ -88,6 +88,12 @@ def test_the_worked_example_runs(tmp_path: Path):
     # The trunk is as tall in the picture as the person's.
     assert np.isfinite(archive.raw.vertices).all()
     assert archive.raw.camera.K[0, 0] == 800
+    # The character goes twice as far and keeps to the ground.
+    assert archive.stages["transfer"].method == "figurine"
+    moved = archive.animation.free_vertices
+    went = moved[-1].mean(0) - moved[0].mean(0)
+    assert np.isclose(went[0], 2 * (x[-1] - x[0]), rtol=1e-2)
+    assert np.allclose(moved[..., 1].min(1), 0, atol=1e-5)
 
 
 def test_the_methods_are_listed_with_their_settings(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""A backbone and a smoother for mvai: the least that each has to do."""
+"""A backbone, a smoother and a transfer method for mvai: the least that each has to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mvai.body import body_model
-from mvai.types import Camera, Keypoints, MeshSequence, MvaiError
+from mvai.types import Animation, Camera, Character, Keypoints, MeshSequence, MvaiError
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,23 @@ class Median:
         half = round(self.window_s * sequence.fps / 2)
         path = median_filter(sequence.vertices, size=(2 * half + 1, 1, 1), mode="nearest")
         return sequence.with_vertices(path)
+
+
+@dataclass(frozen=True)
+class Figurine:
+    """Carries the character along without moving a limb; a real method would pose it."""
+
+    scale: float = 1.0
+    """Length of its path, the person's = 1."""
+
+    def register(self, character: Character, detector) -> Character:
+        """There is nothing to find out about a character that is only moved."""
+        return character
+
+    def drive(self, registration: Character, sequence: MeshSequence, source=None) -> Animation:
+        """The character where the middle of the sequence's mesh is, on the ground y = 0."""
+        rest = registration.mesh.vertices
+        path = self.scale * sequence.vertices.mean(1)
+        path[:, 1] = -rest[:, 1].min()
+        moved = (rest + path[:, None]).astype(np.float32)
+        return Animation(registration, sequence.fps, free_vertices=moved, camera=sequence.camera)

@@ -8,7 +8,6 @@ so that a run that is interrupted or fails later goes on from there.
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
@@ -30,6 +29,7 @@ from mvai.io.video import Video
 from mvai.progress import Stopwatch
 from mvai.reconstruct import PictureReconstructor, Reconstructor
 from mvai.smooth import Smoother
+from mvai.transfer import TransferMethod
 from mvai.types import Character, Keypoints, MeshSequence, MvaiError, Part
 
 STAGES = {
@@ -54,8 +54,7 @@ class Methods:
     detect: Detector
     reconstruct: Reconstructor | PictureReconstructor
     smooth: Smoother
-    transfer: Any
-    """Settings whose module holds `register` and `drive`."""
+    transfer: TransferMethod
 
 
 def method_class(stage: str, name: str) -> type:
@@ -266,15 +265,14 @@ def smooth_archive(done: Archive, smoother: Smoother, watch: Stopwatch) -> Archi
     return replace(done, smoothed=smoothed, stages={**done.stages, "smooth": record})
 
 
-def register(character: Character, config: Any, watch: Stopwatch) -> Any:
-    """Make a character ready to be driven (see the method's own `register`).
+def register(character: Character, method: TransferMethod, watch: Stopwatch) -> Any:
+    """Make a character ready to be driven (see `TransferMethod.register`).
 
     Raises:
         MvaiError: the method cannot work with this character.
     """
-    module = import_module(type(config).__module__)
     with watch.stage("fit skeleton"), _detector_when_needed() as detector:
-        return module.register(character, detector, config)
+        return method.register(character, detector)
 
 
 @contextlib.contextmanager
@@ -293,29 +291,23 @@ def _detector_when_needed() -> Iterator[Callable[[np.ndarray], Keypoints | None]
         yield detect
 
 
-def _own_rest(
-    module: Any, sequence: MeshSequence, config: Any, watch: Stopwatch
-) -> tuple[()] | tuple[Any]:
-    """For a sequence in no known vertex order its first frame, registered, if the method takes it.
-
-    Raises:
-        MvaiError: no body can be found in the first frame.
-    """
-    if sequence.topology or "source" not in inspect.signature(module.drive).parameters:
-        return ()
+def _first_frame(sequence: MeshSequence) -> Callable[[TransferMethod], Any] | None:
+    """What registers the first frame of a sequence in no known vertex order (`transfer.Source`)."""
+    if sequence.topology:
+        return None
     part = Part("body", sequence.vertices[0].astype(np.float64), sequence.faces)
     first = Character("the first frame of the mesh sequence", (part,))
-    if "joints" in {f.name for f in fields(config)}:
-        config = replace(config, joints=None)  # Those are the character's.
-    try:
-        return (register(first, config, watch),)
-    except MvaiError:
-        if getattr(module, "READS_ANY_POSE", False):
-            return ()
-        raise
+
+    def registered(method: TransferMethod) -> Any:
+        with _detector_when_needed() as detector:
+            return method.register(first, detector)
+
+    return registered
 
 
-def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopwatch) -> Archive:
+def transfer_archive(
+    done: Archive, registration: Any, method: TransferMethod, watch: Stopwatch
+) -> Archive:
     """Drive a registered character with an archive's sequence.
 
     Raises:
@@ -324,12 +316,10 @@ def transfer_archive(done: Archive, registration: Any, config: Any, watch: Stopw
     sequence = done.sequence
     if sequence is None:
         raise MvaiError("The archive holds no mesh sequence; reconstruct the video first.")
-    module = import_module(type(config).__module__)
-    rest = _own_rest(module, sequence, config, watch)
     with watch.stage("transfer"):
-        animation = module.drive(registration, sequence, config, *rest)
+        animation = method.drive(registration, sequence, _first_frame(sequence))
     before = done.stages.get("smooth") or done.stages.get("reconstruct")
     identity = character_sha256(animation.character)
-    record = _stored("transfer", config, before.key if before else "", identity)
+    record = _stored("transfer", method, before.key if before else "", identity)
     record = replace(record, seconds=watch.seconds["transfer"])
     return replace(done, animation=animation, stages={**done.stages, "transfer": record})

@@ -16,6 +16,7 @@ import numpy as np
 from mvai.benchmark.scenes import Scene
 from mvai.io.archive import Archive, read_archive, write_archive
 from mvai.io.atomic import written_whole
+from mvai.io.folders import files_matching
 from mvai.types import Camera, Keypoints, MeshSequence, MvaiError
 
 POOLS = ("train", "validation", "test", "hard")
@@ -98,7 +99,7 @@ def pools_of(benchmark: Path) -> list[str]:
     Raises:
         MvaiError: it has none.
     """
-    pools = [pool for pool in POOLS if any((benchmark / pool).glob(f"*/{TRUTH}"))]
+    pools = [pool for pool in POOLS if files_matching(benchmark / pool, f"*/{TRUTH}")]
     if not pools:
         raise MvaiError(
             f"{benchmark}: there is no benchmark here; make it with `mvai benchmark build`."
@@ -112,7 +113,7 @@ def clips_in(benchmark: Path, pool: str) -> Iterator[BenchmarkClip]:
     Raises:
         MvaiError: there are none.
     """
-    folders = sorted(p.parent for p in (benchmark / pool).glob(f"*/{TRUTH}"))
+    folders = [p.parent for p in files_matching(benchmark / pool, f"*/{TRUTH}")]
     if not folders:
         raise MvaiError(
             f"{benchmark}: there are no {pool} clips of the benchmark here; make them with "

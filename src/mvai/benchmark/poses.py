@@ -11,6 +11,7 @@ from jaxtyping import Float
 from mvai.body.bvh_poses import PoseClip, poses_from_bvh
 from mvai.body.model import LinearBody
 from mvai.io.atomic import written_whole
+from mvai.io.folders import files_matching
 from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, mirrored
 
@@ -52,7 +53,7 @@ def poses_in_folder(data: Path, body: LinearBody, cache: Path) -> Iterator[PoseC
     Raises:
         MvaiError: there is no BVH file, or one cannot be converted.
     """
-    paths = sorted(data.rglob("*.bvh"))
+    paths = files_matching(data, "**/*.bvh")
     if not paths:
         raise MvaiError(f"{data}: there are no .bvh files here; name a folder of BVH clips.")
     cache.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from mvai.detect.layouts import COCO_17, LAYOUTS
 from mvai.detect.several import Person, one_of
+from mvai.io.folders import files_matching
 from mvai.io.video import Video, natural_order
 from mvai.types import Keypoints, MvaiError
 
@@ -64,7 +65,7 @@ def _read(path: Path) -> dict[Any, list[Person]]:
     """Everybody by the file's own frame."""
     if not path.exists():
         raise MvaiError(f"{path}: there is no such file; give a COCO or MMPose JSON file.")
-    files = sorted(path.glob("*.json"), key=natural_order) if path.is_dir() else [path]
+    files = sorted(files_matching(path, "*.json"), key=natural_order) if path.is_dir() else [path]
     found: dict[Any, list[Person]] = {}
     for number, file in enumerate(files):
         try:

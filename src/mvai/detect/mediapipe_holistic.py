@@ -23,6 +23,7 @@ from mvai.detect.mediapipe_import import solution
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, chosen, link, overlap
+from mvai.detect.upside_down import half_turned, on_the_head, runs, turned_back
 from mvai.io.video import Frame, Video
 from mvai.types import Keypoints
 from mvai.types.names import (
@@ -148,20 +149,12 @@ def follow(
     stop = threading.Event()
 
     def work(worker: int) -> list[tuple[np.ndarray, Sighting | None]]:
-        start, end = spans[worker]
-        early = max(0, start - WARM_UP)
         rows = []
-        with holistic() as process:
-            frames = islice(video.iterate(early), None if end is None else end - early)
-            for i, image in enumerate(frames, early):
-                if stop.is_set():
-                    break
-                lit = spotlight(image, i)
-                row = process(lit)
-                if i >= start:
-                    xy_px = row[BODY, :2] * (video.width, video.height)
-                    rows.append((row, sighting(lit, xy_px, row[BODY, 5], i)))
-                    done[worker] += 1
+        for row in tracked(video, spotlight, *spans[worker]):
+            if stop.is_set():
+                break
+            rows.append(row)
+            done[worker] += 1
         return rows
 
     with ThreadPoolExecutor(len(spans), thread_name_prefix="mediapipe") as pool:
@@ -177,9 +170,50 @@ def follow(
             if not all(f.done() for f in futures):
                 stop.set()
         rows = [row for f in futures for row in f.result()]
+    rows = looked_again(video, spotlight, rows)
     progress(len(rows), len(rows))
     points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
     return points, [s for _, s in rows]
+
+
+def tracked(
+    video: Video, spotlight: Spotlight, start: int, end: int | None, half_turn: bool = False
+) -> Iterator[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
+    """Points and person of frames `start` to `end`, by a tracker that begins some frames earlier.
+
+    Args:
+        half_turn: look at the pictures turned by half a turn; what is returned is turned back.
+    """
+    early = max(0, start - WARM_UP)
+    with holistic() as process:
+        frames = islice(video.iterate(early), None if end is None else end - early)
+        for i, image in enumerate(frames, early):
+            lit = spotlight(image, i)
+            row = turned_back(process(half_turned(lit))) if half_turn else process(lit)
+            if i >= start:
+                yield row, sighting(lit, _body_px(row, video), row[BODY, 5], i)
+
+
+def looked_again(
+    video: Video,
+    spotlight: Spotlight,
+    rows: list[tuple[Float[np.ndarray, "126 6"], Sighting | None]],
+) -> list[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
+    """With what a second look finds where the first saw somebody standing on the head."""
+    if not rows:
+        return rows
+    xy_px = np.stack([_body_px(row, video) for row, _ in rows])
+    rows = list(rows)
+    for first, last in runs(on_the_head(xy_px), np.isnan(xy_px).all((1, 2))):
+        second = tracked(video, spotlight, first, last + 1, half_turn=True)
+        for i, (row, seen) in enumerate(second, first):
+            if np.isfinite(row[BODY, 0]).any():
+                rows[i] = row, seen
+    return rows
+
+
+def _body_px(row: Float[np.ndarray, "126 6"], video: Video) -> Float[np.ndarray, "33 2"]:
+    return row[BODY, :2] * (video.width, video.height)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvai.detect.several import Person, one_of
+from mvai.io.folders import files_matching
 from mvai.io.video import Video, natural_order
 from mvai.types import Keypoints, MvaiError
 from mvai.types.names import FACE_KEYPOINTS, LEFT_HAND_KEYPOINTS, RIGHT_HAND_KEYPOINTS
@@ -107,7 +108,7 @@ def read_openpose(
     folder = Path(folder)
     if not folder.is_dir():
         raise MvaiError(f"{folder}: there is no such folder; give the one OpenPose wrote to.")
-    files = sorted(folder.glob("*.json"), key=natural_order)
+    files = sorted(files_matching(folder, "*.json"), key=natural_order)
     if not files:
         raise MvaiError(f"{folder}: the folder has no JSON files; give the one OpenPose wrote to.")
     people = [_read_file(f) for f in files]

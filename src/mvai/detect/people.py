@@ -17,6 +17,7 @@ from jaxtyping import Float
 from mvai.detect.mediapipe_import import solution
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, box_at, importance, link, overlap
+from mvai.detect.upside_down import half_turned, on_the_head
 from mvai.io.video import Frame, Video
 
 SPACING_S = 0.5
@@ -170,9 +171,19 @@ def static_pose() -> Iterator[Finder]:
     with quiet_graph(make) as process:
 
         def find(image: Frame) -> Float[np.ndarray, "33 3"] | None:
-            result = process(image)
-            if result.pose_landmarks is None:
+            found = look(image)
+            if found is None or not on_the_head(found[:, :2] * (image.shape[1], image.shape[0])):
+                return found
+            again = look(half_turned(image))
+            if again is None:
+                return found
+            again[:, :2] = 1 - again[:, :2]
+            return again
+
+        def look(image: Frame) -> Float[np.ndarray, "33 3"] | None:
+            landmarks = process(image).pose_landmarks
+            if landmarks is None:
                 return None
-            return np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark])
+            return np.array([(p.x, p.y, p.visibility) for p in landmarks.landmark])
 
         yield find

@@ -19,6 +19,7 @@ from mvai.evaluate.h36m import measures as h36m_measures
 from mvai.evaluate.table1 import measures as benchmark_measures
 from mvai.io.archive import Archive, read_archive, write_archive
 from mvai.io.atomic import make_folder
+from mvai.io.folders import files_matching
 from mvai.io.h36m import POINTS as H36M_POINTS
 from mvai.io.h36m import TESTING, TRAINING, H36mView, middle_clip, read_h36m
 from mvai.io.video import open_video
@@ -39,7 +40,7 @@ H36M_RATE = 25.0
 
 def is_benchmark(data: Path) -> bool:
     """Whether a folder is a benchmark, and not one of Human3.6M."""
-    return any(data.glob(f"*/*/{TRUTH}"))
+    return bool(files_matching(data, f"*/*/{TRUTH}"))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from mvai.evaluate.provenance import header
 from mvai.evaluate.rig_measures import CLOSE, air_m, arms_inside, thinnest, touch_gaps_m
 from mvai.evaluate.rig_poses import TOUCHING, touching, turned
 from mvai.evaluate.tables import Column, csv_text, markdown_table
-from mvai.evaluate.transfer import CAPTURES, CHARACTERS
+from mvai.evaluate.transfer import CAPTURES, characters_in
 from mvai.evaluate.transfer_measures import enclosed_volume, inverted_faces
 from mvai.evaluate.transfer_motions import motions
 from mvai.evaluate.transfer_page import grouped
@@ -79,11 +79,7 @@ def evaluate_rig(
     Raises:
         MvaiError: the data lack something, or a place cannot be written to.
     """
-    cast = sorted(p for p in data.glob(CHARACTERS) if not only or p.stem in only)
-    if missing := set(only) - {p.stem for p in cast}:
-        raise MvaiError(f"{data}: there is no character {sorted(missing)[0]} in {CHARACTERS}.")
-    if not cast:
-        raise MvaiError(f"{data}: it must hold {CHARACTERS}.")
+    cast = characters_in(data, only)
     work = work_folder(work)
     rows: list[dict[str, Any]] = []
     with report.stage("rig") as progress:

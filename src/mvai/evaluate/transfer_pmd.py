@@ -102,9 +102,6 @@ def pmd_cells(
     """
     config = pipeline.configured("transfer", method)
     body = anny_body()
-    from importlib import import_module
-
-    module = import_module(type(config).__module__)
 
     def drive(pair: Pair) -> Float[np.ndarray, "frames verts 3"]:
         V, faces, topology = pair.source, body.faces, body.topology
@@ -113,7 +110,7 @@ def pmd_cells(
             V, faces, topology = V[:, order], np.argsort(order)[faces].astype(np.int32), ""
         character = Character("body", (Part("body", pair.rest, body.faces),))
         registration = pipeline.register(character, config, Stopwatch(Silent()))
-        animation = module.drive(registration, MeshSequence(V, faces, FPS, topology), config)
+        animation = config.drive(registration, MeshSequence(V, faces, FPS, topology))
         return posed_vertices(animation)
 
     about = {

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mvai.io.folders import files_matching
 from mvai.io.unpickle import read_pickle
 from mvai.types import MvaiError
 
@@ -140,7 +141,7 @@ def video_of(folder: Path, view: H36mView) -> Path:
 
 
 def _cdf(folder: Path, subjects: tuple[str, ...]) -> Iterator[H36mView]:
-    for path in sorted(folder.rglob("*D3_Positions_mono/*.cdf")):
+    for path in files_matching(folder, "**/*D3_Positions_mono/*.cdf"):
         inner = path.relative_to(folder).parts
         subject = next((p for p in inner if re.fullmatch(r"S\d+", p)), folder.name)
         action, _, camera = path.stem.rpartition(".")
@@ -167,8 +168,8 @@ def _read_cdf(path: Path) -> np.ndarray:
 
 def _annotations(folder: Path, subjects: tuple[str, ...]) -> Iterator[H36mView]:
     """mmpose's, GraphCMR's and SPIN's tables: one row an image."""
-    found = sorted(folder.rglob("h36m_test.npz")) + sorted(folder.rglob("h36m_train.npz"))
-    found = found or sorted(folder.rglob("h36m_valid_protocol*.npz"))
+    found = [p for part in ("test", "train") for p in files_matching(folder, f"**/h36m_{part}.npz")]
+    found = found or files_matching(folder, "**/h36m_valid_protocol*.npz")
     # The highest rate, if a table is there at several; protocol 1 has all cameras, 2 only one.
     rate = {p: int(m[1]) if (m := re.search(r"fps(\d+)", str(p))) else 0 for p in found}
     found = [p for p in found if rate[p] == max(rate.values())]
@@ -214,7 +215,7 @@ def _image(folder: Path, table: Path, name: str) -> Path:
 
 
 def _video_pose(folder: Path, subjects: tuple[str, ...]) -> Iterator[H36mView]:
-    for path in sorted(folder.rglob("data_3d_h36m.npz"))[:1]:
+    for path in files_matching(folder, "**/data_3d_h36m.npz")[:1]:
         cameras = _cameras(folder, path)
         positions = _positions(path)
         for subject in subjects:
@@ -247,7 +248,7 @@ def _positions(path: Path) -> dict[str, dict[str, Any]]:
 
 def _cameras(folder: Path, poses: Path) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
     """Of mmpose's cameras.pkl: rotation from camera to world and position in the world, metres."""
-    path = next(iter(sorted(folder.rglob("cameras.pkl"))), None)
+    path = next(iter(files_matching(folder, "**/cameras.pkl")), None)
     if path is None:
         raise MvaiError(
             f"{poses}: these poses are in world axes; put mmpose's cameras.pkl beside them, which "

@@ -7,7 +7,6 @@ network makes of it. `npt_detail` keeps the character's own surface instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +15,12 @@ from torch import Tensor
 
 from mvai.body.anny import anny_body
 from mvai.nets.npt_files import TrainedNpt, load_npt
+from mvai.transfer import Source, found_source
 from mvai.transfer.npt_identity import NptIdentity, identity_of, vertex_weights
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import KnownCharacter, read_any_source
+from mvai.transfer.npt_rest import KnownCharacter
+from mvai.transfer.reading.rest import read_any_source
+from mvai.transfer.registration.find_joints import ImageDetector
 from mvai.types import Animation, Character, MeshSequence
 
 VALUES = 2**23
@@ -39,6 +41,16 @@ class NptTransfer:
     find_floor: bool = True
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
 
+    def register(self, character: Character, detector: ImageDetector) -> NptRegistration:
+        """See `mvai.transfer.TransferMethod`."""
+        return register(character, detector, self)
+
+    def drive(
+        self, registration: NptRegistration, sequence: MeshSequence, source: Source | None = None
+    ) -> Animation:
+        """See `mvai.transfer.TransferMethod`."""
+        return drive(registration, sequence, self, found_source(source, self))
+
 
 @dataclass(frozen=True)
 class NptRegistration(KnownCharacter):
@@ -46,7 +58,7 @@ class NptRegistration(KnownCharacter):
 
 
 def register(
-    character: Character, detector: Any = None, config: NptTransfer | None = None
+    character: Character, detector: ImageDetector | None = None, config: NptTransfer | None = None
 ) -> NptRegistration:
     """Find out what the network needs to know of a character; pictures are looked at where it does
     not find the hands.

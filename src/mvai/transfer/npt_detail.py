@@ -10,7 +10,6 @@ vertices.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,11 +20,14 @@ from mvai.body.skinning import skinned, skinning_operator
 from mvai.geometry.polish import Polisher, hemispheres, polisher, rotation_quaternions
 from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import load_npt
+from mvai.transfer import Source, found_source
 from mvai.transfer.npt_detail_weights import network_weights
 from mvai.transfer.npt_identity import identity_of
 from mvai.transfer.npt_place import path_of
-from mvai.transfer.npt_rest import KnownCharacter, read_any_source
-from mvai.transfer.npt_source import SourcePoses
+from mvai.transfer.npt_rest import KnownCharacter
+from mvai.transfer.reading.rest import read_any_source
+from mvai.transfer.reading.source import SourcePoses
+from mvai.transfer.registration.find_joints import ImageDetector
 from mvai.types import Animation, Character, MeshSequence, Skin
 
 LOWEST_VERTICES = 4000
@@ -48,6 +50,19 @@ class NptDetailTransfer:
     find_floor: bool = True
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
 
+    def register(self, character: Character, detector: ImageDetector) -> NptDetailRegistration:
+        """See `mvai.transfer.TransferMethod`."""
+        return register(character, detector, self)
+
+    def drive(
+        self,
+        registration: NptDetailRegistration,
+        sequence: MeshSequence,
+        source: Source | None = None,
+    ) -> Animation:
+        """See `mvai.transfer.TransferMethod`."""
+        return drive(registration, sequence, self, found_source(source, self))
+
 
 @dataclass(frozen=True)
 class NptDetailRegistration(KnownCharacter):
@@ -58,7 +73,9 @@ class NptDetailRegistration(KnownCharacter):
 
 
 def register(
-    character: Character, detector: Any = None, config: NptDetailTransfer | None = None
+    character: Character,
+    detector: ImageDetector | None = None,
+    config: NptDetailTransfer | None = None,
 ) -> NptDetailRegistration:
     """Find joints and skin weights with the network; where it does not find the hands, by looking
     at pictures.

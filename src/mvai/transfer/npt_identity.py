@@ -11,7 +11,6 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from mvai.body.anny import anny_body
-from mvai.body.model import LinearBody
 from mvai.geometry.surface import sample_surface
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import IdentityJoints
@@ -20,7 +19,6 @@ from mvai.transfer.registration.find_joints import ImageDetector
 from mvai.transfer.registration.outward import facing_outward
 from mvai.transfer.registration.weights import transfer_weights
 from mvai.types import Character, MvaiError
-from mvai.types.names import SIDES
 
 SAMPLES = 2048
 """Points spread evenly over the identity's surface, from which it is known as a whole."""
@@ -145,12 +143,3 @@ def without_far_bones(
     kept = weights * (distance <= FAR_TIMES * nearest + FAR)
     kept = kept + 1e-6 * (distance == nearest)
     return kept / kept.sum(1, keepdim=True)
-
-
-def leg_length(body: LinearBody, positions: Float[np.ndarray, "joints 3"]) -> float:
-    """Mean length from hip over knee to ankle."""
-    total = 0.0
-    for side in SIDES:
-        chain = positions[[body.joint(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
-        total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
-    return total / 2

@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from mvai.body.model import LinearBody
 from mvai.transfer.floor import camera_for, stand_on_floor
-from mvai.transfer.npt_identity import NptIdentity, leg_length
-from mvai.transfer.npt_source import SourcePoses
+from mvai.transfer.legs import body_legs, leg_length
+from mvai.transfer.npt_identity import NptIdentity
+from mvai.transfer.reading.source import SourcePoses
 from mvai.types import Camera
 
 
@@ -54,8 +55,9 @@ def path_of(
         scale_root: scale the path by the ratio of leg lengths.
         find_floor: put the character on y = 0 when the source stands.
     """
-    own = leg_length(body, identity.joints.positions.numpy()) * identity.height
-    theirs = leg_length(body, body.joint_template.numpy()) * source.scale
+    legs = body_legs(body)
+    own = leg_length(identity.joints.positions.numpy(), legs) * identity.height
+    theirs = leg_length(body.joint_template.numpy(), legs) * source.scale
     scale = own / max(theirs, 1e-6) if scale_root else 1.0
     root = scale * source.root
     lift = np.zeros(len(root))

@@ -7,7 +7,7 @@ number of sequences. `drive` needs no pictures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
 from mvai.io.characters import transformed
+from mvai.transfer import Source
 from mvai.transfer.floor import (
     camera_for,
     floor_height,
@@ -25,6 +26,7 @@ from mvai.transfer.floor import (
     sole_points,
     stand_on_floor,
 )
+from mvai.transfer.legs import body_legs, leg_length
 from mvai.transfer.registration.find_joints import ImageDetector
 from mvai.transfer.registration.fit import FittedTemplate
 from mvai.transfer.registration.outward import facing_outward
@@ -47,8 +49,6 @@ from mvai.transfer.rig_points import (
 from mvai.transfer.rig_polish import polished
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
-    body_legs,
-    leg_length,
     positions_on,
     rotations_on,
     shared_bones,
@@ -100,6 +100,18 @@ class RigTransfer:
     it, where there is none yet."""
     body_model_path: Path | None = None
     """Folder of the SMPL family's model files, for sequences with their vertices."""
+
+    def register(self, character: Character, detector: ImageDetector) -> Registration:
+        """See `mvai.transfer.TransferMethod`."""
+        return register(character, detector, self)
+
+    def drive(
+        self, registration: Registration, sequence: MeshSequence, source: Source | None = None
+    ) -> Animation:
+        """See `mvai.transfer.TransferMethod`."""
+        # The file of joints is the character's.
+        rest = None if source is None else source(replace(self, joints=None))
+        return drive(registration, sequence, self, rest)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ from mvai.body.model import LinearBody
 from mvai.body.skinning import skinned, skinning_operator
 from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import sample_surface, vertex_normals
+from mvai.transfer.legs import body_legs, leg_length
 from mvai.transfer.rig_retarget import (
     DrivenSkeleton,
-    body_legs,
-    leg_length,
     positions_on,
     rotations_on,
 )

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from mvai.body.model import LinearBody
+from mvai.transfer.legs import Legs
 from mvai.types import Skin
-from mvai.types.names import SIDES
 
 SAME_NAMES = 0.8
 """Rigs that share at least this part of their bones' names may be of one make."""
@@ -46,7 +45,7 @@ class DrivenSkeleton:
     """The body's joint whose rotation each joint takes; -1 follows its parent."""
     A_template_joint: Float[np.ndarray, "joints 3 3"]
     """Orientation of each joint's frame when the body's joint is at the template's rest."""
-    legs: tuple[tuple[int, int, int], tuple[int, int, int]]
+    legs: Legs
     """Upper leg, lower leg and foot of the left and right leg."""
     root: int
     """The joint that stands for the hips."""
@@ -122,25 +121,3 @@ def positions_on(
         if p >= 0:
             t[:, j] = t[:, p] + R[:, p] @ (rest[p].T @ (at[j] - at[p]))
     return t + (root_position - t[:, skeleton.root])[:, None]
-
-
-def leg_length(
-    t_joint: Float[np.ndarray, "joints 3"], legs: tuple[tuple[int, int, int], ...]
-) -> float:
-    """Mean length from hip over knee to ankle (metres)."""
-    return float(
-        np.mean(
-            [
-                np.linalg.norm(t_joint[b] - t_joint[a]) + np.linalg.norm(t_joint[c] - t_joint[b])
-                for a, b, c in legs
-            ]
-        )
-    )
-
-
-def body_legs(body: LinearBody) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Hip, knee and ankle joints of the left and right leg."""
-    left, right = (
-        (body.joint(f"{s}UpLeg"), body.joint(f"{s}Leg"), body.joint(f"{s}Foot")) for s in SIDES
-    )
-    return left, right

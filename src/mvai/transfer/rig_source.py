@@ -16,7 +16,8 @@ from mvai.body.bone_transforms import bone_transforms
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
 from mvai.transfer.floor import sole_groups
-from mvai.transfer.rig_retarget import DrivenSkeleton, body_legs, leg_length
+from mvai.transfer.legs import body_legs, leg_length
+from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Character, MeshSequence, MvaiError, Skin
 from mvai.types.names import FINGERS

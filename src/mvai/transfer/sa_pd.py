@@ -16,7 +16,9 @@ from jaxtyping import Float
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
+from mvai.transfer import Source, found_source
 from mvai.transfer.floor import camera_for, lowest_points, stand_on_floor
+from mvai.transfer.legs import leg_length, legs_among
 from mvai.transfer.registration.find_joints import ImageDetector, find_joints
 from mvai.transfer.registration.fit import FittedTemplate, fit_template
 from mvai.transfer.registration.outward import facing_outward
@@ -24,13 +26,10 @@ from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.sa_pd_skeleton import Skeleton, aligned, body_skeleton, bone_rotations
 from mvai.transfer.sa_pd_weights import bone_heat_weights, strongest
 from mvai.types import Animation, Character, MeshSequence, Skin
-from mvai.types.names import SIDES
 
 if TYPE_CHECKING:
-    from mvai.transfer.npt_rest import RestMesh, SourceAtRest
+    from mvai.transfer.reading.rest import RestMesh, SourceAtRest
 
-READS_ANY_POSE = True
-"""A source need not be at rest in its first frame."""
 REFINEMENTS = 6
 """Steps that lay a body over a mesh in no known topology, as neural pose transfer does."""
 
@@ -45,6 +44,16 @@ class SaPdTransfer:
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
     """Lift or lower the character so that it stands on y = 0 when the person stands."""
+
+    def register(self, character: Character, detector: ImageDetector) -> SaPdRegistration:
+        """See `mvai.transfer.TransferMethod`."""
+        return register(character, detector, self)
+
+    def drive(
+        self, registration: SaPdRegistration, sequence: MeshSequence, source: Source | None = None
+    ) -> Animation:
+        """See `mvai.transfer.TransferMethod`."""
+        return drive(registration, sequence, self, found_source(source, self))
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class SaPdRegistration:
     @cached_property
     def at_rest(self) -> SourceAtRest:
         """As a source."""
-        from mvai.transfer.npt_rest import SourceAtRest
+        from mvai.transfer.reading.rest import SourceAtRest
 
         return SourceAtRest(lambda: _rest_mesh(anny_body(), self))
 
@@ -128,7 +137,8 @@ def drive(
     posed = aligned(skeleton, pose, rest)
     R = bone_rotations(skeleton, posed, rest)
     heads = posed[:, [skeleton.parents[i] for i in skeleton.bones]]
-    theirs, own = _leg_length(skeleton, pose[0]), _leg_length(skeleton, rest)
+    legs = legs_among(skeleton.names)
+    theirs, own = leg_length(pose[0], legs), leg_length(rest, legs)
     scale = own / max(theirs, 1e-6) if config.scale_root else 1.0
     root = scale * pose[:, 0]
     t = heads - posed[:, :1] + root[:, None]
@@ -163,8 +173,8 @@ def skeleton_points(
         MvaiError: positions are not numbers, or there is no surface.
     """
     from mvai.nets.npt_files import load_npt
-    from mvai.transfer.npt_reading import posed_mean
-    from mvai.transfer.npt_rest import read_any_source
+    from mvai.transfer.reading.network import posed_mean
+    from mvai.transfer.reading.rest import read_any_source
 
     V = sequence.vertices
     if sequence.topology == body.topology and V.shape[1] == len(body.template):
@@ -179,7 +189,7 @@ def skeleton_points(
 
 def _rest_mesh(body: LinearBody, source: SaPdRegistration) -> RestMesh | None:
     """The source as neural pose transfer reads meshes unlike people."""
-    from mvai.transfer.npt_rest import RestMesh
+    from mvai.transfer.reading.rest import RestMesh
 
     fit, mesh = source.fit, facing_outward(source.character).mesh
     if fit is None:
@@ -187,12 +197,3 @@ def _rest_mesh(body: LinearBody, source: SaPdRegistration) -> RestMesh | None:
     T = transforms(fit.R_world_joint, fit.t_world_joint)
     skin = Skin(body.joints, body.parents, T, *transfer_weights(body, fit.vertices, mesh))
     return RestMesh(source.character.name, mesh.vertices, skin)
-
-
-def _leg_length(skeleton: Skeleton, points: Float[np.ndarray, "points 3"]) -> float:
-    """Mean length from hip over knee to ankle."""
-    total = 0.0
-    for side in SIDES:
-        chain = points[[skeleton.names.index(f"{side}{n}") for n in ("UpLeg", "Leg", "Foot")]]
-        total += float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
-    return total / 2

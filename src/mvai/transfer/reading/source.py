@@ -1,8 +1,8 @@
 """What neural pose transfer reads off a moving mesh: joint rotations, and the body's path.
 
 The network sees bodies in the frame of their root. For a mesh in the body's own topology that frame
-is fitted to the vertices of the hips. For any other mesh it is searched (npt_search.py). What the
-network read may then be refined (npt_refine.py).
+is fitted to the vertices of the hips. For any other mesh it is searched (search.py). What the
+network read may then be refined (refine.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mvai.geometry.surface import face_areas_normals, vertex_normals
 from mvai.geometry.winding import outward_faces
 from mvai.nets.npt_files import TrainedNpt
 from mvai.nets.npt_skeleton import rotations_from
-from mvai.transfer.npt_agree import laid_as_agreed
-from mvai.transfer.npt_match import FoundMatch, KnownMatch, Surface, body_pool
-from mvai.transfer.npt_reading import Reading, posed_mean, read_places
-from mvai.transfer.npt_refine import Laid, lay, misses
-from mvai.transfer.npt_search import searched
+from mvai.transfer.reading.agree import laid_as_agreed
+from mvai.transfer.reading.match import FoundMatch, KnownMatch, Surface, body_pool
+from mvai.transfer.reading.network import Reading, posed_mean, read_places
+from mvai.transfer.reading.refine import Laid, lay, misses
+from mvai.transfer.reading.search import searched
 from mvai.types import MeshSequence, MvaiError
 
 POINTS = 1024
@@ -74,7 +74,7 @@ def read_source(
         sequence: any moving mesh.
         known_order: where the sequence is in the body's topology, read the rotations off its
             vertices in their order instead of by max pooling.
-        refinements: Gauss-Newton steps that follow (`npt_refine.lay`), where there are any at least
+        refinements: Gauss-Newton steps that follow (`refine.lay`), where there are any at least
             six for points whose order is not known.
 
     Raises:
@@ -186,7 +186,7 @@ def _laid_from_several(
 
     Where it lies worse than in the other frames, a limb may have been read so wrongly that no step
     finds it. The network is then asked again, the mesh turned a little. In the end all frames agree
-    on which vertex each point is (npt_agree.py).
+    on which vertex each point is (agree.py).
     """
 
     def laid(reading: Reading, shape: Tensor | None) -> _Best:

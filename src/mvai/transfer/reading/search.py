@@ -18,7 +18,7 @@ from mvai.body.model import LinearBody
 from mvai.geometry.rigid import similarity
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.npt_files import TrainedNpt
-from mvai.transfer.npt_reading import Reading, posed_mean, read_places
+from mvai.transfer.reading.network import Reading, posed_mean, read_places
 
 YAWS = 8
 """Headings that are tried,"""
@@ -44,7 +44,7 @@ def searched(
     Every frame starts from several headings. A body and its mirror image from behind look alike to
     the encoder at times; so besides the frame of the root in which the mean body lies best on the
     points in the end the best of those far from it is kept, and which is right shows when the
-    body is laid over the points (npt_source.py).
+    body is laid over the points (source.py).
     """
     yaw = torch.arange(YAWS) * (2 * torch.pi / YAWS)
     turn = matrix_from_axis_angle(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mvai.body.model import LinearBody
-from mvai.transfer.npt_match import FACES_M, Pairs, Surface
-from mvai.transfer.npt_refine import Laid, lay, posed
+from mvai.transfer.reading.match import FACES_M, Pairs, Surface
+from mvai.transfer.reading.refine import Laid, lay, posed
 
 FEWEST_FRAMES = 4
 """Fewer frames cannot outvote each other."""

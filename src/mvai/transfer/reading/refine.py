@@ -1,7 +1,7 @@
 """Lays the body of the training on a pose mesh, from where the network says it is.
 
 Gauss-Newton steps on the rotations of all joints, which the network's answer starts and holds on
-to; the shape is fitted to all frames together. Which vertex of the body each point is, npt_match.py
+to; the shape is fitted to all frames together. Which vertex of the body each point is, match.py
 knows or finds.
 """
 
@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 
 from mvai.body.model import LinearBody
 from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.transfer.npt_match import Match, Surface
+from mvai.transfer.reading.match import Match, Surface
 
 POINT_SPREAD_M = 0.01
 """How far a point of the right pose and shape may be off."""
