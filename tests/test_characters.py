@@ -105,6 +105,16 @@ def test_unit_is_inferred_from_height(tmp_path: Path, file_unit_m: float):
     assert scale == pytest.approx(file_unit_m)
 
 
+@pytest.mark.parametrize("unit", [1e9, 1e-9, 1e300, 1e-300])
+def test_a_unit_that_makes_no_size_for_a_character_is_refused(tmp_path: Path, unit: float):
+    path = write_obj(tmp_path / "a.obj", humanoid())
+    with pytest.raises(MvaiError, match="makes this character"):
+        read_character(path, unit=unit)
+    # A tin soldier and a monument are.
+    for size in (0.02, 100.0):
+        assert np.isfinite(read_character(path, unit=size).mesh.vertices).all()
+
+
 def test_absurd_size_becomes_a_person_and_given_unit_wins(tmp_path: Path):
     path = write_obj(tmp_path / "a.obj", humanoid(scale=2.6))
     heights = [np.ptp(read_character(path, unit=u).mesh.vertices[:, 1]) for u in (None, 2.0)]

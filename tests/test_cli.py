@@ -18,7 +18,7 @@ from fake_stages import CALLS
 from mvai.body import anny
 from mvai.cli import main
 from mvai.cli.bars import Bars, Lines
-from mvai.cli.stage_options import check_settings, config, split
+from mvai.cli.stage_options import check_known, config, split
 from mvai.io.archive import read_archive
 from mvai.reconstruct.smplify_x import SmplifyX
 from mvai.smooth.savgol import SavitzkyGolay
@@ -156,17 +156,80 @@ def test_settings_that_do_not_exist_are_refused(inputs, tmp_path: Path, capsys):
     assert "it has none at all" in capsys.readouterr().err
     assert main([*imitate, "--smooth", "wobble"]) == 2
     assert "savgol" in capsys.readouterr().err
-    wrong = {"--smooth.sigma-s=-1": "below zero", "--smooth.sigma-s=nan": "no number"}
+    wrong = {
+        "--smooth.sigma-s=-1": "below zero",
+        "--smooth.sigma-s=nan": "no number",
+        "--smooth.sigma-s=1e9": "more than 3600",
+    }
     for setting, words in wrong.items():
         assert main([*imitate, "--smooth", "gaussian", setting]) == 2
         assert words in capsys.readouterr().err
-    for argument, words in (("--person=-1", "from 0"), ("--unit=nan", "metres per file unit")):
+    for argument, words in (
+        ("--person=-1", "from 0"),
+        ("--unit=nan", "no number"),
+        ("--fps=60", "a video says this itself"),
+    ):
         assert main([*imitate, argument]) == 2
         assert words in capsys.readouterr().err
     assert CALLS == [] and not out.exists()
     # Negated switches and settings within settings are known.
-    check_settings("transfer", "rig", RigTransfer, ["--no-twist-bones", "--lock_feet", "False"])
-    check_settings("reconstruct", "smplify-x", SmplifyX, ["--weights.xyz", "-1"])
+    check_known("transfer", "rig", RigTransfer, ["--no-twist-bones", "--lock_feet", "False"])
+    check_known("reconstruct", "smplify-x", SmplifyX, ["--weights.xyz", "-1"])
+
+
+def test_a_body_models_path_without_its_name_is_refused(tmp_path: Path, capsys):
+    arguments = ["reconstruct", "clip.mp4", "-o", str(tmp_path / "o.npz"), "--body-model-path", "x"]
+    assert main(arguments) == 2
+    assert "--body-model-path x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reconstruct", "CLIP", "-o", "OUT", "--transfer.polish"],
+        ["transfer", "CLIP", "--identity", "HERO", "-o", "OUT", "--smooth.window-s", "3"],
+        ["doctor", "--smooth.window-s", "3"],
+        ["methods", "--detect.person=1"],
+    ],
+)
+def test_settings_of_a_stage_that_is_not_run_are_refused(inputs, tmp_path, capsys, arguments):
+    places = {"CLIP": inputs[0], "HERO": inputs[1], "OUT": str(tmp_path / "o.npz")}
+    assert main([places.get(word, word) for word in arguments]) == 2
+    assert "this command has no stage" in capsys.readouterr().err
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("evaluate fit --benchmark X -o X.md --train -3", "--train -3: this cannot be below zero"),
+        ("evaluate fit --benchmark X -o X.md --limit 0", "--limit 0: this cannot be less than 1"),
+        ("evaluate pmd --data X -o X.md --pairs 0", "--pairs 0: this cannot be less than 1"),
+        ("evaluate h36m --data X -o X.md --rate 1e9", "--rate 1e+09: this cannot be more than"),
+        ("evaluate table1 --data X -o X.md --limit=-1", "--limit -1: this cannot be less than 1"),
+        ("evaluate table2 --data X -o X.md --steps 0", "--steps 0: this cannot be less than 1"),
+        ("evaluate table3 --data X -o X.md --joints=-1", "--joints -1: this cannot be less"),
+        ("evaluate table2 --data X -o X.md --rate nan", "--rate nan: this is no number"),
+        ("evaluate table2 --data X -o X.md --backbones none", "none: the paper's table2 has no"),
+        ("evaluate figure6 --data X -o X.txt", "X.txt: a picture is written, as .png"),
+        ("evaluate figure7 --data X -o X.txt", "X.txt: a picture is written, as .png"),
+        ("benchmark reconstruct X --limit 0", "--limit 0: this cannot be less than 1"),
+        ("benchmark build X --data X --workers 0", "--workers 0: this cannot be less than 1"),
+        ("benchmark build X --data X --frames 0", "frames 0: this cannot be less than 1"),
+        (
+            "benchmark build X --data X --train 0 --validation 0 --test 0 --hard 0",
+            "No clips are asked for",
+        ),
+        ("train mesh2mesh --benchmark X -o X.s --rate 1e9", "--rate 1e+09: this cannot be more"),
+        ("train mesh2mesh --benchmark X -o X.s --seed -1", "--seed -1: this cannot be below zero"),
+        ("train npt --data X -o X.s --width 1e9", "--width 1e+09: this cannot be more than 1"),
+        ("train npt --data X -o X.s --minutes inf", "--minutes inf: this is no number"),
+    ],
+)
+def test_numbers_beyond_reason_are_refused(tmp_path: Path, monkeypatch, capfd, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    assert capfd.readouterr().err.startswith(words)
 
 
 def test_splitting_settings_from_arguments():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 import fake_stages
 import result_makers as make
@@ -19,6 +20,24 @@ from mvai.transfer.rig_source import body_motion
 from mvai.types import MeshSequence, MvaiError
 
 joblib = pytest.importorskip("joblib")
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+OFFSET 0 0 0
+CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+End Site
+{
+OFFSET 0 1 0
+}
+}
+MOTION
+Frames: 2
+Frame Time: 0.04
+0 0 0 0 0 0
+0 0 0 0 0 0
+"""
+"""The least that is motion capture."""
 
 
 def test_convert_writes_an_archive(body_models: Path, tmp_path: Path, capfd):
@@ -46,6 +65,48 @@ def test_convert_says_what_is_missing_and_writes_nothing(tmp_path: Path, capfd):
     assert main(["convert", str(source), "-o", str(out), "--person", "9"]) == 2
     assert "holds 2 people" in capfd.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "imitate"])
+def test_what_does_not_fit_to_a_result_is_refused(command: str, tmp_path: Path, capfd):
+    """Another body where the file has none to exchange, rates that are none, stages that are
+    behind it: nothing is passed over silently."""
+    bvh, meshes = tmp_path / "walk.bvh", tmp_path / "meshes"
+    bvh.write_text(BVH)
+    meshes.mkdir()
+    for i in range(2):
+        trimesh.creation.box((0.5, 1.8, 0.3)).export(meshes / f"{i}.obj")
+    out = tmp_path / "out.npz"
+    hero = str(fake_stages.character(tmp_path / "hero.ply"))
+    start = {"convert": ["convert"], "imitate": ["imitate", "--identity", hero, "--from"]}[command]
+    for source, options, words in (
+        (bvh, ["--body-model", "smpl"], "leave out --body-model smpl"),
+        (meshes, ["--body-model", "smplx"], "leave out --body-model smplx"),
+        (meshes, ["--body-model", "anny"], "leave out --body-model anny"),
+        (bvh, ["--fps", "1e-5"], "no frame rate"),
+        (meshes, ["--fps", "1e9"], "no frame rate"),
+    ):
+        assert main([*start, str(source), "-o", str(out), *options]) == 2
+        assert words in capfd.readouterr().err
+    if command == "imitate":
+        for options in (["--reconstruct", "graphcmr"], ["--detect.person", "1"]):
+            assert main([*start, str(bvh), "-o", str(out), *options]) == 2
+            assert "behind it" in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_a_smoothed_archive_says_that_it_stays_so(tmp_path: Path, monkeypatch, capfd):
+    fake_stages.install(monkeypatch)
+    clip, hero = fake_stages.clip(tmp_path / "clip.mp4"), fake_stages.character(tmp_path / "h.ply")
+    first, again = str(tmp_path / "first.npz"), str(tmp_path / "again.npz")
+    assert main(["imitate", str(clip), "--identity", str(hero), "-o", first, "--smooth",
+                 "gaussian"]) == 0  # fmt: skip
+    capfd.readouterr()
+    for choice, said in ((["savgol"], True), (["gaussian"], False),
+                         (["gaussian", "--smooth.sigma-s", "1"], True)):  # fmt: skip
+        assert main(["imitate", "--from", first, "--identity", str(hero), "-o", again, "--smooth",
+                     *choice]) == 0  # fmt: skip
+        assert ("smoothed already, by gaussian" in capfd.readouterr().err) == said
 
 
 def test_imitate_from_a_result(body_models: Path, tmp_path: Path, monkeypatch, capfd):
@@ -115,8 +176,6 @@ def test_the_rig_says_which_file_a_sequence_needs(body_models: Path):
 
 def test_a_surface_in_no_known_order_is_read_through_its_first_frame(tmp_path, monkeypatch):
     """The method gets the first frame, registered, when it can use it."""
-    import trimesh
-
     fake_stages.install(monkeypatch, "transfer")
     given = []
 

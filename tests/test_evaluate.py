@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+import fake_stages
 from mvai.body.anny import anny_body
 from mvai.cli.commands import parse
 from mvai.cli.evaluate import Evaluate, MainJob, Videos3d
@@ -400,9 +401,17 @@ def test_which_videos_and_characters(tmp_path: Path):
     for name in ("b.mkv", "a.MP4", "README.md", "x.obj", "y.fbx"):
         (tmp_path / name).write_text("")
     assert [p.name for p in chosen_videos(tmp_path)] == ["a.MP4", "b.mkv"]
-    assert chosen_characters([tmp_path, tmp_path / "y.fbx"]) == [
-        tmp_path / "x.obj", tmp_path / "y.fbx",
-    ]  # fmt: skip
+    assert chosen_characters([tmp_path]) == [tmp_path / "x.obj"]
+    # Of a folder what cannot be used stands in the table; a file that is named must be of its kind.
+    clip, hero = fake_stages.clip(tmp_path / "c.mp4"), fake_stages.character(tmp_path / "hero.ply")
+    assert chosen_videos(clip) == [clip] and chosen_characters([hero]) == [hero]
+    for wrong in ("README.md", "a.MP4"):
+        with pytest.raises(MvaiError, match=wrong):
+            chosen_videos(tmp_path / wrong)
+    for wrong in ("README.md", "x.obj", "y.fbx"):
+        with pytest.raises(MvaiError, match=wrong):
+            chosen_characters([hero, tmp_path / wrong])
+    hero.unlink()
     for known in CHARACTERS[1::3]:
         (tmp_path / known).parent.mkdir(exist_ok=True)
         (tmp_path / known).write_text("")

@@ -214,11 +214,16 @@ def imitate_results(
     watch = Stopwatch(report or Silent())
     folder = None if body_model_path is None else Path(body_model_path)
     config = pipeline.with_body_model(pipeline.configured("transfer", transfer), None, folder)
+    smoother = pipeline.configured("smooth", smooth)
     with watch.stage("read inputs"):
         character = read_character(identity, up, facing, unit)
     done = _imported(path, person, body_model, body_model_path, fps, watch)
     if done.raw is not None and done.smoothed is None:
-        done = pipeline.smooth_archive(done, pipeline.configured("smooth", smooth), watch)
+        done = pipeline.smooth_archive(done, smoother, watch)
+    elif "smooth" in done.stages and not pipeline.made_by(
+        done.stages["smooth"], "smooth", smoother
+    ):
+        watch.note(f"{path} is smoothed already, by {done.stages['smooth'].method}, and stays so.")
     registration = pipeline.register(character, config, watch)
     done = pipeline.transfer_archive(done, registration, config, watch)
     return _written(done, outputs, None, watch)

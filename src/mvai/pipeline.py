@@ -124,6 +124,11 @@ def _stored(stage: str, config: Any, *inputs: str) -> StageRecord:
     return StageRecord(name, settings, stage_key(name, settings, software(), *inputs, *hashes))
 
 
+def made_by(record: StageRecord, stage: str, config: Any) -> bool:
+    """Whether a stage's stored result is of this method under these settings."""
+    return (record.method, record.settings) == (method_name(stage, config), plain_settings(config))
+
+
 def _same(kept: Archive, stage: str, record: StageRecord) -> bool:
     return stage in kept.stages and kept.stages[stage].key == record.key
 
@@ -239,6 +244,7 @@ def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> 
                 )
             return read_archive(path)
         results = read_results(path, person)
+        _check_import(path, results, settings)
         sequence = mesh_sequence(results, settings, lambda done: progress(round(100 * done), 100))
     if settings.fps is None and sequence.fps == FPS and getattr(results, "fps", None) is None:
         watch.note(f"{path} does not say its frame rate; {FPS:g} are taken (see --fps).")
@@ -246,6 +252,37 @@ def import_results(path: Path, person: int, settings: Any, watch: Stopwatch) -> 
     key = stage_key(name, plain, software(), file_sha256(path))
     record = StageRecord(name, plain, key, watch.seconds["import"])
     return Archive(raw=sequence, stages={"reconstruct": record})
+
+
+SLOWEST_FPS = 1.0
+"""Slower, what a person does between two frames cannot be followed."""
+
+
+def _check_import(path: Path, results: Any, settings: Any) -> None:
+    """See that what is asked of a result fits to it.
+
+    Raises:
+        MvaiError: the frame rate is none, or the result has no body that another could stand for.
+    """
+    from mvai.io.results.data import BodyParameters, MovingMesh
+
+    if settings.fps is not None and not settings.fps >= SLOWEST_FPS:
+        raise MvaiError(
+            f"{settings.fps:g}: this is no frame rate; give frames a second with --fps, at least "
+            f"{SLOWEST_FPS:g}."
+        )
+    name = settings.body_model
+    if name is None or isinstance(results, BodyParameters):
+        return
+    if isinstance(results, MovingMesh):
+        raise MvaiError(
+            f"{path}: a sequence of meshes is taken as it is; leave out --body-model {name}."
+        )
+    if name != "anny":
+        raise MvaiError(
+            f"{path}: what is in this file ({results.kind}) can only pose the body that mvai "
+            f"ships; leave out --body-model {name}."
+        )
 
 
 def with_body_model(config: Any, name: str | None, path: Path | None) -> Any:

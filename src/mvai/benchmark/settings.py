@@ -36,5 +36,7 @@ class BenchmarkSettings:
                             ("frames", 1), ("seed", 0)):  # fmt: skip
             if (value := getattr(self, name)) < least:
                 raise MvaiError(f"{name} {value}: this cannot be less than {least}; give another.")
+        if not any((self.train, self.validation, self.test, self.hard)):
+            raise MvaiError("No clips are asked for; give train, validation, test or hard.")
         if not 0 < self.rate < float("inf"):
             raise MvaiError(f"rate {self.rate:g}: this is no frame rate; give frames a second.")

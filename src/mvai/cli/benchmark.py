@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from mvai.benchmark.settings import BenchmarkSettings
+from mvai.cli.numbers import Count
 from mvai.cli.stage_options import StageOptions
 from mvai.progress import Report
 
@@ -24,7 +25,7 @@ class Build:
     settings: tyro.conf.OmitArgPrefixes[BenchmarkSettings] = field(
         default_factory=BenchmarkSettings
     )
-    workers: int = 1
+    workers: Count = 1
     """Processes that draw at the same time."""
 
     def run(self, options: StageOptions, report: Report) -> None:
@@ -45,7 +46,7 @@ class Reconstruct:
     """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x; all when none is named."""
     pools: tuple[str, ...] = ()
     """Which clips: train, validation, test, hard; all that there are when none is named."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most so many clips of each pool."""
 
     def run(self, options: StageOptions, report: Report) -> None:

@@ -15,6 +15,7 @@ from mvai.cli import stage_options
 from mvai.cli.benchmark import Benchmark
 from mvai.cli.convert import Convert
 from mvai.cli.evaluate import Evaluate
+from mvai.cli.numbers import check_command
 from mvai.cli.outputs import Body, Outputs, Positional, required, subcommand, summary
 from mvai.cli.stage_options import StageOptions
 from mvai.cli.train import Train
@@ -95,6 +96,7 @@ class Imitate:
             )
         where = {"up": self.up, "facing": self.facing, "unit": self.unit, "outputs": outputs}
         if self.results is not None:
+            self._check_unused(options)
             done = api.imitate_results(
                 self.results, self.identity, person=self.person, body_model=self.body_model,
                 body_model_path=self.body_model_path, fps=self.fps, smooth=configs["smooth"],
@@ -102,12 +104,29 @@ class Imitate:
             )  # fmt: skip
         else:
             assert self.video is not None
+            if self.fps is not None:
+                raise MvaiError(f"--fps {self.fps:g}: a video says this itself; leave it out.")
             configs = _with_body(configs, self.body_model, self.body_model_path)
             done = api.imitate(
                 self.video, self.identity, person=self.person, **configs, resume=self.resume,
                 report=report, **where,
             )  # fmt: skip
         print(summary(done, outputs, time.perf_counter() - start))
+
+    def _check_unused(self, options: StageOptions) -> None:
+        """See that nothing is asked of stages which a result of another tool has behind it.
+
+        Raises:
+            MvaiError: something is.
+        """
+        from mvai.types import MvaiError
+
+        for stage in ("detect", "reconstruct"):
+            if getattr(self, stage) != DEFAULTS[stage] or options.get(stage):
+                raise MvaiError(
+                    f"--{stage}: a result that another tool wrote (--from) has this stage behind "
+                    "it; leave the option out."
+                )
 
 
 @dataclass(frozen=True)
@@ -268,6 +287,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, StageOptions]:
 
     Raises:
         SystemExit: help was asked for (code 0) or the arguments are wrong (code 2).
+        MvaiError: a number is beyond reason, or a setting is of a stage that the command has not.
     """
     rest, options = stage_options.split(argv)
     command = tyro.cli(
@@ -276,6 +296,9 @@ def parse(argv: Sequence[str]) -> tuple[Command, StageOptions]:
         "performs the same action.",
         config=(tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName),
     )  # type: ignore[call-overload]  # fmt: skip
+    check_command(command)
+    known = STAGES if isinstance(command, Demo) else [s for s in STAGES if hasattr(command, s)]
+    stage_options.check_stages(options, known, "this command")
     return command, options
 
 
@@ -284,6 +307,11 @@ def _with_body(configs: dict[str, Any], name: str | None, path: Path | None) -> 
     from mvai.types import MvaiError
 
     method = configs["reconstruct"]
+    if name is None and path is not None and getattr(method, "body_model", "") == "anny":
+        raise MvaiError(
+            f"--body-model-path {path}: the body that mvai ships needs no file; say which other is "
+            "meant with --body-model."
+        )
     if name not in (None, "anny") and not hasattr(method, "body_model"):
         raise MvaiError(
             f"--body-model {name}: {method_name('reconstruct', method)} has a body of its own; "

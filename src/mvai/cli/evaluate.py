@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from mvai.cli.numbers import Count, Index
 from mvai.cli.outputs import subcommand
 from mvai.cli.paper_tables import Figure6, Figure7, H36m, Smoothers, Table1, Table2, Table3
 from mvai.io.atomic import check_writable
@@ -76,9 +77,9 @@ class Fit:
     """smplify-x, graphcmr, graphcmr-parameters (as regressed), graphcmr+smplify-x."""
     weights: list[Path] = field(default_factory=list)
     """Weights of the landmark correction or of GraphCMR to measure beside those that ship."""
-    train: int = 60
+    train: Index = 60
     """The first so many training clips."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most so many validation and test clips each."""
 
     def run(self, options: Any, report: Report) -> None:
@@ -102,7 +103,7 @@ class EndToEnd:
     """Character, of about 20,000 vertices."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Markdown page to write."""
-    runs: int = 3
+    runs: Count = 3
     """How many times to run; medians are given."""
     work: Path = WORK / "end_to_end"
     """Folder in which finished pieces are kept."""
@@ -175,7 +176,7 @@ class Pmd:
     """Markdown page to write."""
     rows: list[str] = field(default_factory=list)
     """Rows to measure (mvai.evaluate.transfer_pmd_page.ROWS); all when none is named."""
-    pairs: int = 6
+    pairs: Count = 6
     """Source people, each with an identity, in every cell."""
     weights: list[Path] = field(default_factory=list)
     """Weights in the publication's form that have rows of their own."""

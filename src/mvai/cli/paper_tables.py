@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mvai.cli.numbers import Count, FrameRate
 from mvai.progress import Report
 
 WORK = Path("out/evaluate")
@@ -28,13 +29,13 @@ class H36m:
     """Folder of the data set."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Markdown page to write."""
-    rate: float = 25.0
+    rate: FrameRate = 25.0
     """Frames a second: 25, or 2 for every 25th frame. The paper's 1/25 can mean both."""
     root: Literal["pelvis", "hips"] = "pelvis"
     """What joints are relative to: the pelvis joint (GraphCMR) or the middle of the hips (VIBE)."""
     smooth: tuple[str, ...] = ("none", "savgol", "mesh2mesh", "adaptive")
     """Smoothers to compare."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most so many videos."""
     work: Path = WORK / "h36m"
     """Folder in which finished clips are kept."""
@@ -66,7 +67,7 @@ class Table1:
     """Folder of the benchmark, reconstructed (`mvai benchmark reconstruct`), or of Human3.6M."""
     output: Output
     """Markdown page to write; for the benchmark a CSV is written beside it."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most so many clips of each pool."""
     pools: tuple[str, ...] = ("test", "hard")
     """Which clips of the benchmark: test, hard, validation."""
@@ -108,15 +109,15 @@ class _Ablation:
     """Markdown page to write; the CSV is written beside it."""
     backbones: tuple[str, ...] = ("smplify-x-paper",)
     """Backbones whose reconstructions the networks are trained and measured on."""
-    seeds: int = 3
+    seeds: Count = 3
     """Networks trained of each variant."""
-    steps: int = 2000
+    steps: Count = 2000
     """Training steps of each network."""
-    batch: int = 16
+    batch: Count = 16
     """Clips a step."""
-    rate: float | None = None
+    rate: FrameRate | None = None
     """Frames a second; those of the clips if none."""
-    joints: int | None = None
+    joints: Count | None = None
     """Joints beside the hips in the loss of a step, drawn at random and weighted so that the
     expected loss is that of all; all of them if none."""
     work: Path = WORK / "ablations"
@@ -146,7 +147,19 @@ class Table2(_Ablation):
 class Table3(_Ablation):
     """mesh2mesh with other kernels and other numbers of layers."""
 
-    joints: int | None = 3
+    joints: Count | None = 3
+
+
+def check_png(output: Path) -> None:
+    """See that a picture is to be written under the name of one.
+
+    Raises:
+        MvaiError: it has another suffix.
+    """
+    from mvai.types import MvaiError
+
+    if output.suffix.lower() != ".png":
+        raise MvaiError(f"{output}: a picture is written, as .png; rename the output.")
 
 
 @dataclass(frozen=True)
@@ -165,6 +178,7 @@ class Figure6:
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.figures import figure6
 
+        check_png(self.output)
         print(figure6(self.data, self.output, self.work, report, self.backbone, self.smoother))
 
 
@@ -184,4 +198,5 @@ class Figure7:
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.figures import figure7
 
+        check_png(self.output)
         print(figure7(self.data, self.output, self.work, report, self.backbones, self.smoother))

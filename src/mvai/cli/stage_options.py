@@ -7,16 +7,15 @@ a new method needs no line here, and a setting that does not exist is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from mvai.cli import numbers
 from mvai.pipeline import DEFAULTS, STAGES, method_class, named
 from mvai.types import MvaiError
 
 StageOptions = Mapping[str, Sequence[str]]
 """Arguments for each stage, without the stage's name."""
-MEASURES = ("_s", "_hz", "_m", "_px")
-"""Endings of settings that are times, rates and lengths."""
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -48,34 +47,27 @@ def config(stage: str, name: str, options: StageOptions) -> Any:
     cls = method_class(stage, name)
     args = [text for key, value in given.items() for text in (f"--{key}", str(value))]
     args += options.get(stage, ())
-    check_settings(stage, name, cls, args)
+    check_known(stage, name, cls, args)
     # The name stands in tyro's advice, "run mvai methods --help".
     settings = tyro.cli(cls, args=args, prog="mvai methods")
-    check_numbers(f"--{stage}", settings)
+    numbers.check_settings(f"--{stage}", settings)
     return settings
 
 
-def check_numbers(where: str, settings: Any) -> None:
-    """Sees that numbers are finite, and that times, lengths and rates are not below zero.
+def check_stages(options: StageOptions, known: Collection[str], where: str) -> None:
+    """See that settings are given only for stages that are run.
 
     Raises:
-        MvaiError: one is not.
+        MvaiError: some are for another.
     """
-    import dataclasses
-    import math
-
-    for field in dataclasses.fields(settings):
-        value, flag = getattr(settings, field.name), f"{where}.{field.name.replace('_', '-')}"
-        if dataclasses.is_dataclass(value):
-            check_numbers(flag, value)
-        elif isinstance(value, int | float):
-            if not math.isfinite(value):
-                raise MvaiError(f"{flag} {value:g}: this is no number to work with; give another.")
-            if value < 0 and field.name.endswith(MEASURES):
-                raise MvaiError(f"{flag} {value:g}: this cannot be below zero; give another.")
+    for stage, arguments in options.items():
+        if arguments and stage not in known:
+            raise MvaiError(
+                f"--{stage}.{arguments[0].lstrip('-')}: {where} has no stage {stage}; leave it out."
+            )
 
 
-def check_settings(stage: str, name: str, cls: type, args: Sequence[str]) -> None:
+def check_known(stage: str, name: str, cls: type, args: Sequence[str]) -> None:
     """Sees that a method has the settings that are given.
 
     Raises:

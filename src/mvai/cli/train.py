@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+from mvai.cli.numbers import Count, FrameRate, Index, Share
 from mvai.cli.outputs import subcommand
 from mvai.cli.stage_options import StageOptions
 from mvai.io.atomic import check_writable
@@ -135,9 +136,9 @@ class _Smoother:
     """File of weights to write (.safetensors)."""
     backbone: str = "smplify-x"
     """The reconstruction whose errors are learnt."""
-    rate: float | None = None
+    rate: FrameRate | None = None
     """Frames a second; those of the benchmark if none."""
-    seed: int = 0
+    seed: Index = 0
     """Of the random numbers."""
 
     def run(self, report: Report) -> None:
@@ -183,13 +184,13 @@ class Npt:
     """Time granted; started again, the training goes on."""
     form: Literal["shipped", "published"] = "shipped"
     """As mvai ships it, or in the publication's width, form and data."""
-    width: float = 1.0
+    width: Share = 1.0
     """Share of the publication's channels that the published form is given."""
     start: Path | None = None
     """Weights at which the training begins instead of at random."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, ..."""
-    devices: int = 1
+    devices: Count = 1
     """On how many such devices at once, each in its own process (needs mvai[train])."""
 
     def run(self, report: Report) -> None:

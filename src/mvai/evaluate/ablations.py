@@ -121,6 +121,13 @@ def evaluate_ablation(
     """
     if seeds < 1:
         raise MvaiError(f"{seeds}: every variant is trained at least once; give --seeds 1 or more.")
+    for backbone in backbones:
+        if not any(v.paper_mm is None or backbone in v.paper_mm for v in variants(which)):
+            known = sorted({b for v in variants(which) for b in v.paper_mm or ()})
+            raise MvaiError(
+                f"{backbone}: the paper's {which} has no such backbone; choose one of "
+                f"{', '.join(known)}."
+            )
     recipe, work = recipe or SmootherRecipe(), work_folder(work)
     jobs = [(b, v, s) for b in backbones for v in variants(which) for s in range(seeds)
             if v.paper_mm is None or b in v.paper_mm]  # fmt: skip

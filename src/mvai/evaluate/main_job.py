@@ -47,9 +47,10 @@ def chosen_videos(path: Path) -> list[Path]:
     """The videos in a folder, in order of their names; or the one video.
 
     Raises:
-        MvaiError: there are none.
+        MvaiError: there are none, or the one is no video.
     """
     if not path.is_dir():
+        open_video(path)
         return [path]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
     if not found:
@@ -61,11 +62,12 @@ def chosen_characters(paths: list[Path]) -> list[Path]:
     """Files as they are; of a folder `CHARACTERS`, or all its characters if it has none of them.
 
     Raises:
-        MvaiError: a folder has none.
+        MvaiError: a folder has none, or a file is no character.
     """
     out = []
     for path in paths:
         if not path.is_dir():
+            read_character(path)
             out.append(path)
             continue
         known = [path / c for c in CHARACTERS if (path / c).is_file()]

@@ -148,6 +148,8 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         MvaiError: the file is missing, damaged, no archive, or of a newer version.
     """
     path = Path(path)
+    if path.is_dir():
+        raise MvaiError(f"{path}: this is a folder; give an archive (.npz) that mvai wrote.")
     if not path.is_file():
         raise MvaiError(f"{path}: there is no such file; give an archive (.npz) that mvai wrote.")
     try:

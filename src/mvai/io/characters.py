@@ -19,6 +19,9 @@ from mvai.types import Character, MvaiError, MvaiWarning, Part, Skin
 
 Reader = Callable[[bytes, Loader, str, str], Character]
 
+SMALLEST_M, TALLEST_M = 0.01, 1000.0
+"""Heights that a character may be given, from a tin soldier's to more than any monument's."""
+
 
 def read_character(
     path: str | os.PathLike[str],
@@ -42,7 +45,8 @@ def read_character(
 
     Raises:
         MvaiError: the file is missing, empty, truncated, not a mesh, without faces, larger than
-            2 million vertices, has positions that are not numbers, or shows two people.
+            2 million vertices, has positions that are not numbers, or shows two people; or `unit`
+            makes it too small or too large.
     """
     path = Path(path)
     if up != "auto" and facing.endswith(up):
@@ -155,6 +159,11 @@ def _placed(
     if height <= 0:
         raise MvaiError(f"{where}: the mesh has no height; name the right up axis.")
     scale = metres_per_unit(height) if unit is None else unit
+    if not SMALLEST_M <= height * scale <= TALLEST_M:
+        raise MvaiError(
+            f"{where}: unit {scale:g} makes this character {height * scale:.3g} m tall; give the "
+            "metres per file unit, such as 0.01 for centimetres, or leave it out."
+        )
     T_world_file = np.eye(4)
     T_world_file[:3, :3] = scale * R
     return transformed(raw, T_world_file)
