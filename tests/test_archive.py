@@ -41,7 +41,7 @@ def mesh_sequence(frames: int = FRAMES, scale: float = 1.0) -> MeshSequence:
         faces=np.arange(VERTS).reshape(-1, 3),
         fps=30000 / 1001,
         topology="anny",
-        camera=Camera.from_focal(1000, 1280, 720),
+        camera=replace(Camera.from_focal(1000, 1280, 720), path_m=random(frames, 3)),
         confidence=np.linspace(0, 1, frames),
     )
 
@@ -118,6 +118,19 @@ def test_everything_comes_back(tmp_path: Path):
     write_archive(tmp_path / "a.npz", archive)
     same(archive, read_archive(tmp_path / "a.npz"))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_camera_path_is_as_long_as_the_clip_and_need_not_be_there():
+    tree = dict(pack_sequence(mesh_sequence()))
+    camera = dict(tree["camera"])
+    with pytest.raises(ValueError, match="shape"):
+        unpack_sequence(tree | {"camera": camera | {"path_m": random(FRAMES + 1, 3)}})
+    with pytest.raises(ValueError, match="finite"):
+        unpack_sequence(tree | {"camera": camera | {"path_m": np.full((FRAMES, 3), np.nan)}})
+    del camera["path_m"]
+    # Archives of before cameras moved have none.
+    back = unpack_sequence(tree | {"camera": camera}).camera
+    assert back is not None and back.path_m is None
 
 
 def test_unfinished_stages_stay_none(tmp_path: Path):

@@ -21,7 +21,7 @@ from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
 from mvai.reconstruct.fit_clip import fit_clip, unwrapped
-from mvai.reconstruct.fit_windows import windows
+from mvai.reconstruct.fit_windows import stretch, windows
 from mvai.reconstruct.initial import solve_translation, torso_orientation, viewing_rotation
 from mvai.reconstruct.kinematics import Kinematics
 from mvai.reconstruct.lengthen import ADULT, HEAD, LENGTHENED, TRUNK, lengthened, lengthening
@@ -344,6 +344,26 @@ def test_default_setting_finds_a_known_performance():
     assert np.median(np.linalg.norm(reprojected - seen, axis=-1)) < 5
     # The world is level and the person stands on its floor.
     assert abs(np.median(sequence.vertices[..., 1].min(1))) < 0.1
+
+
+def test_a_camera_that_sways_moves_in_the_result_and_the_feet_do_not():
+    """Somebody stands, and all of the picture goes up and down by 10 pixels."""
+    keypoints, _, _ = performed(60)
+    still = stretch(keypoints, slice(0, 1))
+    up = 10 * np.sin(np.linspace(0, 2 * np.pi, 60))
+    shaken = replace(
+        keypoints,
+        xy_px=still.xy_px + np.stack([np.zeros(60), up], 1)[:, None],
+        xyz_m=None if still.xyz_m is None else still.xyz_m.repeat(60, 0),
+    )
+    sequence = SmplifyX().reconstruct(shaken)
+    assert sequence.camera is not None and sequence.camera.path_m is not None
+    feet = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
+    height = anny_body().regress(feet, sequence.vertices)[..., 1]
+    assert np.ptp(height, axis=0).max() < 0.03 < 0.08 < np.ptp(sequence.camera.path_m[:, 1])
+    reprojected = sequence.camera.project(anny_body().regress(LIMBS, sequence.vertices))
+    seen = shaken.xy_px[:, [BODY_KEYPOINTS.index(n) for n in LIMBS]]
+    assert np.median(np.linalg.norm(reprojected - seen, axis=-1)) < 5
 
 
 def test_every_bone_is_lengthened_by_its_factor_and_keeps_its_direction():

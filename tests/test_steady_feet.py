@@ -1,55 +1,74 @@
-"""Feet that stand keep their height."""
+"""Feet that stand stay where they are, and the camera moves instead."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from mvai.reconstruct.steady_feet import risen, stands
-
-FPS = 30.0
-
-
-def feet(frames: int) -> np.ndarray:
-    """Two points that stand on the floor and one of a leg that is crossed over."""
-    points = np.zeros((frames, 3, 3))
-    points[:, 1, 2], points[:, 2, 1] = 0.2, 0.5
-    return points
+from mvai.reconstruct.steady_feet import moved, sway
+from test_stance import FPS, low, standing, walking
 
 
-def test_a_camera_that_sways_does_not_lift_who_stands():
+def seen(feet: np.ndarray) -> np.ndarray:
+    """What `sway` finds for somebody above his feet."""
+    return sway(feet, feet.mean((1, 2)) + np.array([0.0, 1, 0]), low(feet), FPS)
+
+
+def test_a_camera_that_sways_does_not_move_who_stands():
     t = np.arange(200) / FPS
-    sway = 0.04 * np.exp(-(((t - 3) / 0.6) ** 2))
-    points = feet(200)
-    points[..., 1] += sway[:, None]
-    points += np.random.default_rng(0).normal(0, 0.002, points.shape)
-    still = stands(points, FPS)
-    assert still[:, :2].mean() > 0.95 and not still[:, 2].any()
-    rise = risen(points[..., 1], still, FPS)
-    left = sway - rise
-    assert np.ptp(left) < 0.01
+    away = np.zeros((200, 3))
+    away[:, 1] = 0.04 * np.exp(-(((t - 3) / 0.6) ** 2))
+    away[:, 2] = 0.05 * np.sin(t)
+    feet = standing(200) + away[:, None, None]
+    feet += np.random.default_rng(0).normal(0, 0.002, feet.shape)
+    left = away - seen(feet)
+    assert np.ptp(left[:, 1]) < 0.01 and np.ptp(left[:, 2]) < 0.03
+    assert np.ptp(away[:, 2]) > 0.09
 
 
 def test_who_jumps_leaves_the_ground():
     t = np.arange(120) / FPS
     jump = np.maximum(0, 0.3 - 4.9 * (t - 2) ** 2)
-    points = feet(120)[:, :2]
-    points[..., 1] += jump[:, None]
-    still = stands(points, FPS)
-    assert not still[jump > 0.05].any() and still[:45].all()
-    assert np.abs(risen(points[..., 1], still, FPS)).max() < 0.01
+    feet = standing(120)
+    feet[..., 1] += jump[:, None, None]
+    assert np.abs(seen(feet)).max() < 0.02
 
 
-def test_steps_are_no_stands():
-    t = np.arange(120) / FPS
-    points = feet(120)[:, :2]
-    for i in (0, 1):
-        phase = (t / 1.0 + 0.5 * i) % 1
-        swing = np.clip((phase - 0.6) / 0.4, 0, 1)
-        points[:, i, 2] += 1.2 * (np.floor(t / 1.0 + 0.5 * i) + swing)
-        points[:, i, 1] += 0.1 * np.sin(np.pi * swing)
-    assert stands(points, FPS).mean() < 0.1
+def test_a_walk_stays_as_it_is():
+    feet, _ = walking(150)
+    found = seen(feet)
+    assert np.abs(found[:, [0, 2]]).max() < 0.05 and np.abs(found[:, 1]).max() < 0.01
+
+
+def test_a_walk_does_not_climb_a_floor_that_slopes_a_little():
+    feet, truth = walking(150)
+    feet[..., 1] += 0.08 * feet[..., 2].mean((1, 2))[:, None, None]
+    stood = (feet - seen(feet)[:, None, None])[truth][..., 1]
+    assert np.ptp(feet[truth][..., 1]) > 0.4 and np.ptp(stood) < 0.1
+
+
+def test_a_step_up_stays_a_step():
+    feet = standing(180)
+    feet[90:, ..., 1] += 0.3
+    assert np.abs(seen(feet)[:, 1]).max() < 0.1
+
+
+def test_legs_below_the_picture_keep_to_the_floor():
+    feet = standing(90)
+    t = np.arange(90) / FPS
+    feet[..., 2] += t[:, None, None]
+    feet[..., 1] += 0.1 * t[:, None, None]
+    centre = feet.mean((1, 2))
+    assert not sway(feet, centre, low(feet), FPS).any()
+    found = sway(feet, centre, low(feet), FPS, np.ones(90, bool))
+    assert np.ptp(feet[:, 0, 0, 1] - found[:, 1]) < 0.05
+
+
+@pytest.mark.parametrize("frames", [0, 1, 5, 20])
+def test_short_clips_are_left_alone(frames: int):
+    assert not seen(standing(frames)).any()
 
 
 def test_nothing_moves_where_nobody_stands():
-    height = np.linspace(0, 1, 50)[:, None]
-    assert not risen(height, np.zeros((50, 1), bool), FPS).any()
+    place = np.linspace(0, 1, 50)[:, None]
+    assert not moved(place, np.zeros((50, 1), bool), FPS, 0.1, 0.01, 1.0).any()

@@ -322,6 +322,19 @@ def test_preview_has_every_frame_and_shows_body_and_character(tmp_path):
         assert (right[..., 1] - right[..., 0] > 60).any(), "no green trunk"
 
 
+def test_the_overlay_follows_a_camera_that_moves(tmp_path):
+    animation, sequence = acting(4)
+    assert sequence.camera is not None
+    path = sequence.vertices.mean(1) - sequence.vertices[0].mean(0)
+    sequence = replace(sequence, camera=replace(sequence.camera, path_m=path))
+    write_preview(tmp_path / "p.mp4", animation, sequence, iter(grey_frames(range(4))), 96)
+    frames, _ = decoded(tmp_path / "p.mp4")
+    blue = [f[:, :128, 2].astype(int) - f[:, :128, 0] > 30 for f in frames]
+    middle = [float(np.nonzero(b)[1].mean()) for b in blue]
+    # It goes along with the ball, which therefore stays where it is in the picture.
+    assert np.ptp(middle) < 1
+
+
 @pytest.mark.parametrize("given_sequence", [True, False])
 def test_preview_without_a_video(tmp_path, given_sequence):
     animation, sequence = acting(3)

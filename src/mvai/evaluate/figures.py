@@ -118,7 +118,7 @@ def strip(sequence: MeshSequence, frames: Sequence[int]) -> list[Picture]:
     with Renderer() as renderer:
         return [
             renderer.render_smooth(
-                [Drawable(sequence.vertices[f], sequence.faces)], sequence.camera, GREY
+                [Drawable(sequence.vertices[f], sequence.faces)], sequence.camera.at(f), GREY
             )
             for f in frames
         ]

@@ -47,5 +47,8 @@ def reprojection(sequence: MeshSequence, keypoints: Keypoints) -> tuple[float, f
     projected = camera.project(body.regress(names, sequence.vertices))
     mean_px = residual_px(projected, keypoints.xy_px[:, columns], keypoints.confidence[:, columns])
     step = max(1, sequence.frames // SAMPLES)
-    y = camera.project(sequence.vertices[::step].astype(np.float64))[..., 1]
-    return mean_px, 100 * mean_px / float(np.median(np.ptp(y, axis=1)))
+    heights = [
+        float(np.ptp(camera.at(f).project(sequence.vertices[f].astype(np.float64))[:, 1]))
+        for f in range(0, sequence.frames, step)
+    ]
+    return mean_px, 100 * mean_px / float(np.median(heights))

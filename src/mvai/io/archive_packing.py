@@ -96,14 +96,17 @@ def _pack_camera(camera: Camera | None) -> Tree | None:
     return None if camera is None else _shallow(camera)
 
 
-def _unpack_camera(tree: Tree | None) -> Camera | None:
+def _unpack_camera(tree: Tree | None, frames: int) -> Camera | None:
     if tree is None:
         return None
+    # Archives of before cameras moved have no path.
+    path = _optional(tree.get("path_m"), frames, 3)
     return Camera(
         K=_finite(_array(tree["K"], 3, 3)),
         width=_size(tree["width"]),
         height=_size(tree["height"]),
         T_camera_world=_finite(_array(tree["T_camera_world"], 4, 4)),
+        path_m=None if path is None else _finite(path),
     )
 
 
@@ -155,7 +158,7 @@ def unpack_sequence(tree: Tree) -> MeshSequence:
         faces=_indices(tree["faces"], vertices.shape[1], -1, 3),
         fps=_positive(tree["fps"]),
         topology=str(tree["topology"]),
-        camera=_unpack_camera(tree["camera"]),
+        camera=_unpack_camera(tree["camera"], len(vertices)),
         confidence=_optional(tree["confidence"], len(vertices)),
     )
 
@@ -249,11 +252,13 @@ def unpack_animation(tree: Tree) -> Animation:
         raise ValueError("an animation moves either joints or vertices")
     free = None if free is None else _array(_unpack_moving(free), -1, verts, 3)
     Ts = None if skin is None else _array(tree["Ts_world_joint"], -1, len(skin.joints), 4, 4)
+    moving = free if Ts is None else Ts
+    assert moving is not None
     return Animation(
         character=character,
         fps=_positive(tree["fps"]),
         skin=skin,
         Ts_world_joint=None if Ts is None else _finite(Ts),
         free_vertices=free,
-        camera=_unpack_camera(tree["camera"]),
+        camera=_unpack_camera(tree["camera"], len(moving)),
     )

@@ -20,7 +20,6 @@ from mvai.reconstruct.absence import leaving, rested, seen_well
 from mvai.reconstruct.clip_energy import ClipWeights
 from mvai.reconstruct.fit_clip import ClipFit, fit_clip
 from mvai.reconstruct.grounded_legs import grounded
-from mvai.reconstruct.steady_feet import steadied
 from mvai.types import Keypoints
 
 WINDOW = 480
@@ -77,11 +76,11 @@ def fit_long_clip(
 
 
 def finished(fit: ClipFit, keypoints: Keypoints) -> ClipFit:
-    """With steady feet, and with what nobody saw made plain."""
+    """With what nobody saw made plain."""
     well = seen_well(keypoints.seen(), keypoints.fps, leaving(keypoints))
     fit = replace(fit, told=well)
     fit = replace(fit, R_level=fit.level()[:3, :3])
-    return steadied(rested(grounded(fit, keypoints), keypoints.fps), keypoints.fps)
+    return rested(grounded(fit, keypoints), keypoints.fps)
 
 
 def joined(first: ClipFit, second: ClipFit, start: int) -> ClipFit:

@@ -10,11 +10,14 @@ from jaxtyping import Float
 from mvai.body.model import LinearBody
 from mvai.reconstruct import Progress
 from mvai.reconstruct.fit_clip import FOOT_POINTS, planted_points
+from mvai.reconstruct.legs_outside import leg_outside
 from mvai.reconstruct.level import balance, level, posture
+from mvai.reconstruct.steady_feet import sway
 from mvai.reconstruct.variables import Pose
 from mvai.types import Camera, Keypoints, MeshSequence
 from mvai.types.names import BODY_JOINTS
 
+SOLES = ("left_heel", "left_foot_index", "right_heel", "right_foot_index")
 BLOCK = 64
 """Frames skinned at a time, to bound memory."""
 
@@ -66,15 +69,31 @@ def levelled(
     T_level: Float[np.ndarray, "4 4"],
     keypoints: Keypoints,
     focal_px: float,
+    steady: bool = True,
 ) -> MeshSequence:
-    """Surfaces in camera-aligned axes as a sequence in the level world, seen by its camera."""
+    """Surfaces in camera-aligned axes as a sequence in the level world, seen by its camera.
+
+    What feet that stand seem to move by is the camera's movement, if `steady`, and not the body's.
+    """
     camera = Camera.from_focal(focal_px, keypoints.width, keypoints.height)
     T = T_level.astype(np.float32)
+    vertices = vertices @ T[:3, :3].T + T[:3, 3]
+    path = None
+    if steady:
+        feet = body.regress(SOLES, vertices).reshape(-1, 2, 2, 3).astype(float)
+        below = keypoints.seen()
+        for side in ("left", "right"):
+            below = below & leg_outside(keypoints, side)
+        away = sway(feet, vertices.mean(1), vertices[..., 1].min(1), keypoints.fps, below)
+        if away.any():
+            vertices, path = vertices - away[:, None].astype(np.float32), -away
     return MeshSequence(
-        vertices=vertices @ T[:3, :3].T + T[:3, 3],
+        vertices=vertices,
         faces=body.faces,
         fps=keypoints.fps,
         topology=body.topology,
-        camera=replace(camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level)),
+        camera=replace(
+            camera, T_camera_world=camera.T_camera_world @ np.linalg.inv(T_level), path_m=path
+        ),
         confidence=frame_confidence(keypoints),
     )

@@ -87,7 +87,9 @@ class SmplifyX:
         finally:
             torch.set_num_threads(threads)
         report(frames, frames)
-        return levelled(body, vertices, T_level, keypoints, fit.focal_px)
+        return levelled(
+            body, vertices, T_level, keypoints, fit.focal_px, steady=self.setting == "default"
+        )
 
 
 def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:

@@ -132,4 +132,5 @@ def camera_for(camera: Camera, scale: float, shift: Float[np.ndarray, "3"]) -> C
     """The camera that sees the character, at scale * x + shift, where it saw the source at x."""
     T = camera.T_camera_world.copy()
     T[:3, 3] = scale * T[:3, 3] - T[:3, :3] @ shift
-    return replace(camera, T_camera_world=T)
+    path = None if camera.path_m is None else scale * camera.path_m
+    return replace(camera, T_camera_world=T, path_m=path)

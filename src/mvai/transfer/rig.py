@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import transforms
+from mvai.geometry.stance import stances
 from mvai.io.characters import transformed
 from mvai.transfer import Source
 from mvai.transfer.floor import (
@@ -263,9 +264,10 @@ def drive(
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
         floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
+        stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
         planted = [
-            np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
-            for foot in motion.feet
+            stand[:, i] | np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
+            for i, foot in enumerate(motion.feet)
         ]
         for _ in range(LOCK_ROUNDS):
             Ts = transforms(R, t)

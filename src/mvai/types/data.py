@@ -28,6 +28,9 @@ class Camera:
     height: int
     T_camera_world: Float[np.ndarray, "4 4"] = field(default_factory=T_CAMERA_WORLD.copy)
     """Rigid transform from world to camera coordinates."""
+    path_m: Float[np.ndarray, "frames 3"] | None = None
+    """How far the camera is from that place in every frame (world axes); None where it stands
+    still."""
 
     @classmethod
     def from_focal(cls, focal_px: float, width: int, height: int) -> Camera:
@@ -35,9 +38,19 @@ class Camera:
         K = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
         return cls(K=K, width=width, height=height)
 
+    def at(self, frame: int) -> Camera:
+        """The camera of one frame, which stands still."""
+        if self.path_m is None:
+            return self
+        T = self.T_camera_world.copy()
+        T[:3, 3] -= T[:3, :3] @ self.path_m[frame]
+        return replace(self, T_camera_world=T, path_m=None)
+
     def project(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
-        """World points (metres) to pixels."""
+        """World points (metres) to pixels; for a camera that moves, points of every frame."""
         R, t = self.T_camera_world[:3, :3], self.T_camera_world[:3, 3]
+        if self.path_m is not None:
+            points = points - self.path_m.reshape(-1, *[1] * (points.ndim - 2), 3)
         p = points @ R.T + t
         return p[..., :2] / p[..., 2:] * np.diag(self.K)[:2] + self.K[:2, 2]
 

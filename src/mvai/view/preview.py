@@ -126,9 +126,9 @@ def _overlay(
 ) -> Iterator[Picture]:
     rows, faces = simplified(Mesh(sequence.vertices[0], sequence.faces), OVERLAY_FACES)
     with Renderer() as renderer:
-        for vertices, picture in zip(sequence.vertices, pictures, strict=False):
+        for i, (vertices, picture) in enumerate(zip(sequence.vertices, pictures, strict=False)):
             body = Drawable(vertices[rows], faces, color=BODY_COLOR)
-            fitted = scaled(camera, picture.shape[1], picture.shape[0])
+            fitted = scaled(camera.at(i), picture.shape[1], picture.shape[0])
             yield overlaid(renderer, body, fitted, picture, OVERLAY_OPACITY)
 
 

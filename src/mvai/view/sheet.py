@@ -103,10 +103,10 @@ def _source_rows(
         rows.append(("Reconstruction", front))
     else:
         height, width = sources[0].shape[:2]
-        fitted = scaled(camera, width, height)
-        boxes = [_box_px(fitted.project(v), width, height) for v in vertices]
-        pairs = list(zip(bodies, sources, strict=True))
-        over = [overlaid(renderer, b, fitted, s, OVERLAY_OPACITY) for b, s in pairs]
+        cameras = [scaled(camera.at(i), width, height) for i in chosen]
+        views = list(zip(cameras, vertices, bodies, sources, strict=True))
+        boxes = [_box_px(c.project(v), width, height) for c, v, _, _ in views]
+        over = [overlaid(renderer, b, c, s, OVERLAY_OPACITY) for c, _, b, s in views]
         rows.append(("Source", _crops(sources, boxes)))
         rows.append(("Reconstruction", _crops(over, boxes)))
     rows.append(("Reconstruction,\nfrom the side", side))
