@@ -8,7 +8,7 @@ them the L1 error of the vertices that the parameters pose. The encoder comes tr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,24 +141,11 @@ def train_graphcmr(
     network.graph_cnn.train()
     network.regressor.train()
     for step in range(recipe.steps):
-        half = recipe.clips // 2
-        chosen = np.concatenate(
-            [rng.integers(0, drawn, half), rng.integers(drawn, len(clips), recipe.clips - half)]
-        )
-        inputs, frames, rotations, shapes = [], [], [], []
-        for i in chosen:
-            keypoints, view = clips[i][1], random_view(clips[i][1], rng)
-            inputs.append(augmented(keypoints, view, rng))
-            picked = rng.integers(0, view.frames, recipe.frames)
-            frames.append(torch.from_numpy(picked))
-            moments = np.arange(view.span.start, view.span.stop, view.span.step)[picked]
-            R, shape = targets[i].of(moments, view.mirror, view.roll)
-            rotations.append(R)
-            shapes.append(shape)
+        inputs, frames, R, shape = drawn_batch(clips, drawn, targets, recipe, rng)
         with torch.no_grad():
-            feature = network.feature(torch.from_numpy(np.stack(inputs)))
-            feature = torch.cat([f[p] for f, p in zip(feature, frames, strict=True)])
-            R, shape = torch.cat(rotations), torch.cat(shapes)
+            feature = torch.cat(
+                [f[p] for f, p in zip(network.feature(inputs), frames, strict=True)]
+            )
             vertices, points = posed(body, coarse, R, shape)
         value = loss(body, coarse, network, feature, R, shape, vertices, points)
         optimiser.zero_grad()
@@ -171,6 +158,44 @@ def train_graphcmr(
     with written_whole(out) as temporary:
         save_graphcmr(temporary, network, settings)
     return network.requires_grad_(False)
+
+
+def drawn_batch(
+    clips: Sequence[tuple[Scene, Keypoints]],
+    drawn: int,
+    targets: Sequence[Target],
+    recipe: GraphCmrRecipe,
+    rng: np.random.Generator,
+) -> tuple[Tensor, list[Tensor], Float[Tensor, "n 22 3 3"], Float[Tensor, "n shape"]]:
+    """What the network sees and should say in a step.
+
+    Args:
+        clips: those that were drawn, `drawn` of them, then those that were projected; half of the
+            batch is of each.
+        drawn: see clips.
+        targets: of each clip.
+        recipe: how many clips, and frames of each.
+        rng: draws.
+
+    Returns:
+        Windows of key-points, the frames of each that count, and rotations and shape in all of
+        these, one after the other.
+    """
+    half = recipe.clips // 2
+    chosen = np.concatenate(
+        [rng.integers(0, drawn, half), rng.integers(drawn, len(clips), recipe.clips - half)]
+    )
+    inputs, frames, rotations, shapes = [], [], [], []
+    for i in chosen:
+        keypoints, view = clips[i][1], random_view(clips[i][1], rng)
+        inputs.append(augmented(keypoints, view, rng))
+        picked = rng.integers(0, view.frames, recipe.frames)
+        frames.append(torch.from_numpy(picked))
+        moments = np.arange(view.span.start, view.span.stop, view.span.step)[picked]
+        R, shape = targets[i].of(moments, view.mirror, view.roll)
+        rotations.append(R)
+        shapes.append(shape)
+    return torch.from_numpy(np.stack(inputs)), frames, torch.cat(rotations), torch.cat(shapes)
 
 
 def loss(

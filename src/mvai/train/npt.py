@@ -221,76 +221,106 @@ def train_part(
     work.mkdir(parents=True, exist_ok=True)
     points = 0 if s.part == "ordered" else s.points
     maker = Maker(body, bank, points, s.verts, seen_share=s.seen_share)
-    torch.manual_seed(s.seed)
-    model, mean = (Trained(form, len(maker.ordered)).to(team.device) for _ in range(2))
-    if start is not None:
-        model.npt.load_state_dict(start.npt.state_dict())
-        if model.ordered is not None and start.ordered is not None:
-            model.ordered.load_state_dict(start.ordered.state_dict())
-    mean.load_state_dict(model.state_dict())
-    own: list[Tensor] = [p for m in model.trained_in(s.part) for p in m.parameters()]
-    own_mean: list[Tensor] = [p for m in mean.trained_in(s.part) for p in m.parameters()]
-    optimiser = torch.optim.AdamW(own, s.learning_rate, weight_decay=1e-4)
-    checkpoint, log = work / f"{s.part}.pt", work / f"{s.part}.jsonl"
-    step, spent = 0, 0.0
-    stamp = json.dumps(
-        [asdict(form), {k: v for k, v in asdict(s).items() if k not in ("minutes", "device")}]
-    )
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=team.device, weights_only=True)
-        if state["stamp"] == stamp:
-            step, spent = state["step"], state["spent_s"]
-            model.load_state_dict(state["model"])
-            mean.load_state_dict(state["mean"])
-            optimiser.load_state_dict(state["optimiser"])
-    rng = np.random.default_rng([s.seed, step, team.rank])
+    run = _Run(form, s, team, len(maker.ordered), work, start)
+    rng = np.random.default_rng([s.seed, run.step, team.rank])
     sums: dict[str, float] = {}
-    count, last, began = 0, time.perf_counter(), time.perf_counter() - spent
-
-    def keep() -> None:
-        if team.rank:
-            return
-        with written_whole(checkpoint) as temporary:
-            torch.save(
-                {
-                    "stamp": stamp, "step": step, "spent_s": time.perf_counter() - began,
-                    "model": model.state_dict(), "mean": mean.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                },
-                temporary,
-            )  # fmt: skip
-
-    while (share := team.agreed((time.perf_counter() - began) / (60 * s.minutes))) < 1:
-        rate = s.learning_rate * min(1.0, (step + 1) / s.warm_up)
-        rate *= max(1e-3, 0.5 * (1 + math.cos(math.pi * share)))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        terms = _terms(model, maker, s, team.device, rng)
-        total = sum(v for k, v in terms.items() if not k.startswith("pmd"))
-        assert isinstance(total, Tensor)
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        team.average(own)
-        nn.utils.clip_grad_norm_(own, 1.0)
-        optimiser.step()
-        step += 1
-        decay = min(s.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for averaged, p in zip(own_mean, own, strict=True):
-                averaged.lerp_(p, 1 - decay)
+    count, last = 0, time.perf_counter()
+    while (share := team.agreed(run.seconds() / (60 * s.minutes))) < 1:
+        terms = _terms(run.model, maker, s, team.device, rng)
+        rate = run.take_step(terms, share)
         for k, v in terms.items():
             sums[k] = sums.get(k, 0.0) + float(v.detach())
         count += 1
         report(share)
         if team.rank == 0 and time.perf_counter() - last > every_s:
-            keep()
-            minutes = round((time.perf_counter() - began) / 60, 2)
-            line = {"step": step, "minutes": minutes, "rate": rate}
-            with log.open("a", encoding="utf-8") as f:
-                f.write(json.dumps(line | {k: v / count for k, v in sums.items()}) + "\n")
+            run.keep()
+            run.note({"rate": rate} | {k: v / count for k, v in sums.items()})
             sums, count, last = {}, 0, time.perf_counter()
-    keep()
-    return mean.eval().requires_grad_(False)
+    if team.rank == 0:
+        run.keep()
+    return run.mean.eval().requires_grad_(False)
+
+
+class _Run:
+    """The training of a part on its way: all that a checkpoint holds, and where that is kept."""
+
+    def __init__(
+        self,
+        form: NptSettings,
+        settings: NptTraining,
+        team: Team,
+        ordered: int,
+        work: Path,
+        start: TrainedNpt | None,
+    ) -> None:
+        s = self.settings = settings
+        self.team = team
+        torch.manual_seed(s.seed)
+        self.model, self.mean = (Trained(form, ordered).to(team.device) for _ in range(2))
+        if start is not None:
+            self.model.npt.load_state_dict(start.npt.state_dict())
+            if self.model.ordered is not None and start.ordered is not None:
+                self.model.ordered.load_state_dict(start.ordered.state_dict())
+        self.mean.load_state_dict(self.model.state_dict())
+        self.own, self.own_mean = (
+            [p for m in model.trained_in(s.part) for p in m.parameters()]
+            for model in (self.model, self.mean)
+        )
+        self.optimiser = torch.optim.AdamW(self.own, s.learning_rate, weight_decay=1e-4)
+        self.checkpoint, self.log = work / f"{s.part}.pt", work / f"{s.part}.jsonl"
+        settled = {k: v for k, v in asdict(s).items() if k not in ("minutes", "device")}
+        self.stamp = json.dumps([asdict(form), settled])
+        self.step, spent = 0, 0.0
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, map_location=team.device, weights_only=True)
+            if state["stamp"] == self.stamp:
+                self.step, spent = state["step"], state["spent_s"]
+                self.model.load_state_dict(state["model"])
+                self.mean.load_state_dict(state["mean"])
+                self.optimiser.load_state_dict(state["optimiser"])
+        self.began = time.perf_counter() - spent
+
+    def seconds(self) -> float:
+        """Spent so far, in earlier processes too."""
+        return time.perf_counter() - self.began
+
+    def take_step(self, terms: Terms, share: float) -> float:
+        """Down the gradient of the terms, at the rate for a share of the time, which is returned;
+        the running mean follows."""
+        s = self.settings
+        rate = s.learning_rate * min(1.0, (self.step + 1) / s.warm_up)
+        rate *= max(1e-3, 0.5 * (1 + math.cos(math.pi * share)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = sum(v for k, v in terms.items() if not k.startswith("pmd"))
+        assert isinstance(total, Tensor)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        self.team.average(self.own)
+        nn.utils.clip_grad_norm_(self.own, 1.0)
+        self.optimiser.step()
+        self.step += 1
+        decay = min(s.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for averaged, p in zip(self.own_mean, self.own, strict=True):
+                averaged.lerp_(p, 1 - decay)
+        return rate
+
+    def keep(self) -> None:
+        """Writes the checkpoint."""
+        state = {
+            "stamp": self.stamp, "step": self.step, "spent_s": self.seconds(),
+            "model": self.model.state_dict(), "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }  # fmt: skip
+        with written_whole(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def note(self, values: dict[str, float]) -> None:
+        """Adds a line to the log."""
+        line = {"step": self.step, "minutes": round(self.seconds() / 60, 2)} | values
+        with self.log.open("a", encoding="utf-8") as f:
+            f.write(json.dumps(line) + "\n")
 
 
 def _terms(

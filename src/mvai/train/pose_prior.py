@@ -189,13 +189,7 @@ def train_pose_prior(
         for clip in poses_in_folder(data, body, work / "clips"):
             clips.append(clip)
             progress.advance(row)
-        train = [c for c in clips if not is_held_out(c.name)]
-        test = [c for c in clips if is_held_out(c.name)]
-        if not train or not test:
-            raise MvaiError(
-                f"{data}: there are no clips to train on or none to measure on; the held-out clips "
-                f"are those whose names begin with {', '.join(HELD_OUT)}."
-            )
+        train, test = _split(data, clips)
         frames = balanced(train, settings.frames_per_clip)
         frames = np.concatenate([frames, mirrored_pose(frames)])
         held = balanced(test, settings.frames_per_clip)
@@ -217,25 +211,13 @@ def train_pose_prior(
             x, y, chain, reporter("common test"),
         )  # fmt: skip
 
-    R = matrix_from_axis_angle(y)
-    with torch.no_grad():
-        decoded = vae.decode(vae.encode(R))
-        results: dict[str, object] = {
-            "frames": {"training, with mirrored": len(x), "held out": len(y)},
-            "clips": {"training": len(train), "held out": len(test)},
-            "mixture_log_likelihood": {
-                "training": float(mixture.log_likelihood(matrix_from_axis_angle(x)).mean()),
-                "held out": float(mixture.log_likelihood(R).mean()),
-            },
-            "vae_reconstruction": {
-                "position_mm": 1000
-                * float((chain(with_root(decoded)) - chain(with_root(R))).norm(dim=-1).mean()),
-                "rotation_deg": float(torch.rad2deg(geodesic(decoded, R)).mean()),
-            },
-            "completion": completion,
-        }
+    results: dict[str, object] = {
+        "frames": {"training, with mirrored": len(x), "held out": len(y)},
+        "clips": {"training": len(train), "held out": len(test)},
+        **_likelihood_and_reconstruction(mixture, vae, chain, x, y),
+        "completion": completion,
+    }
     vae_wins = completion["VAE"]["held_out_mm"] < completion["Gaussian mixture"]["held_out_mm"]
-    winner = vae if vae_wins else mixture
     stored = {
         "kind": "vae" if vae_wins else "gaussian mixture",
         "joints": list(BODY_JOINTS[1:]),
@@ -244,6 +226,7 @@ def train_pose_prior(
         **({} if vae_wins else {"components": settings.components}),
         "results": results,
     }
+    winner = vae if vae_wins else mixture
     content = save(
         {k: v.contiguous() for k, v in winner.state_dict().items()},
         {"settings": json.dumps(stored)},
@@ -253,3 +236,44 @@ def train_pose_prior(
     with written_whole(work / "results.json") as temporary:
         temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
     return results
+
+
+def _split(data: Path, clips: Sequence[PoseClip]) -> tuple[list[PoseClip], list[PoseClip]]:
+    """Clips to train on and those of the test people.
+
+    Raises:
+        MvaiError: there are none on one side.
+    """
+    train = [c for c in clips if not is_held_out(c.name)]
+    test = [c for c in clips if is_held_out(c.name)]
+    if not train or not test:
+        raise MvaiError(
+            f"{data}: there are no clips to train on or none to measure on; the held-out clips "
+            f"are those whose names begin with {', '.join(HELD_OUT)}."
+        )
+    return train, test
+
+
+def _likelihood_and_reconstruction(
+    mixture: GaussianMixture,
+    vae: PoseVae,
+    chain: BodyChain,
+    x: Float[Tensor, "n 21 3"],
+    y: Float[Tensor, "m 21 3"],
+) -> dict[str, dict[str, float]]:
+    """How well the mixture foresees poses to train on (x) and held-out ones (y), and how well the
+    auto-encoder gives held-out ones back."""
+    R = matrix_from_axis_angle(y)
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(R))
+        off_m = (chain(with_root(decoded)) - chain(with_root(R))).norm(dim=-1).mean()
+        return {
+            "mixture_log_likelihood": {
+                "training": float(mixture.log_likelihood(matrix_from_axis_angle(x)).mean()),
+                "held out": float(mixture.log_likelihood(R).mean()),
+            },
+            "vae_reconstruction": {
+                "position_mm": 1000 * float(off_m),
+                "rotation_deg": float(torch.rad2deg(geodesic(decoded, R)).mean()),
+            },
+        }

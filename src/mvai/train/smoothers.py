@@ -204,63 +204,96 @@ def train_smoother(
 
     clips = [c.at_rate(recipe.rate) for c in clips]
     tested = middle_windows([c.at_rate(recipe.rate) for c in validation], recipe.frames)
-    rng = np.random.default_rng(recipe.seed)
-    optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda s: 0.5 + 0.5 * float(np.cos(np.pi * s / recipe.steps)) if recipe.anneal else 1.0,
-    )
-    best, history, first = copy.deepcopy(network.state_dict()), [], 0
-    purpose = repr((asdict(recipe), {k: tuple(v.shape) for k, v in network.state_dict().items()}))
+    run = _Run(network, recipe)
     if checkpoint is not None and checkpoint.exists():
-        state = _read_checkpoint(checkpoint, purpose)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        best, history, first = state["best"], state["history"], state["step"]
-        rng.bit_generator.state = state["rng"]
-        torch.set_rng_state(state["torch_rng"])
+        run.go_on_from(checkpoint)
     running: list[float] = []
-    for step in range(first, recipe.steps):
+    for step in range(run.step, recipe.steps):
         network.train()
-        chosen = rng.integers(0, len(clips), recipe.batch)
-        starts = [int(rng.integers(0, max(1, clips[i].frames - recipe.frames + 1))) for i in chosen]
-        flips = [bool(recipe.mirror and r < 0.5) for r in rng.random(recipe.batch)]
-        windows, hips, weights = [clips[i] for i in chosen], HIPS, torch.ones(1)
-        if recipe.joints is not None:
-            joints, weights = drawn_joints(len(clips[0].regressor), recipe.joints, rng)
-            windows, hips = [with_joints(c, joints, reach) for c in windows], (0, 1)
-        value = error(batch_of(windows, starts, recipe.frames, flips, hips), weights)
-        optimiser.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        value = error(*_drawn_batch(clips, recipe, run.rng, reach))
+        run.take_step(value)
         running.append(value.item())
         progress(step + 1, recipe.steps)
         if (step + 1) % recipe.validate_every and step + 1 < recipe.steps:
             continue
         network.eval()
         with torch.no_grad():
-            held = error(tested).item()
-        if not history or held < min(h["validation"] for h in history):
-            best = copy.deepcopy(network.state_dict())
-        history.append({"step": step + 1, "train": float(np.mean(running)), "validation": held})
+            run.validated(step + 1, float(np.mean(running)), error(tested).item())
         running.clear()
         if checkpoint is not None:
-            state = {
-                "purpose": purpose, "network": network.state_dict(), "best": best,
-                "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
-                "history": history, "step": step + 1, "rng": rng.bit_generator.state,
-                "torch_rng": torch.get_rng_state(),
-            }  # fmt: skip
-            with written_whole(checkpoint) as temporary:
-                torch.save(state, temporary)
-    network.load_state_dict(best)
+            run.keep(checkpoint)
+    network.load_state_dict(run.best)
     network.eval().requires_grad_(False)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    return history
+    return run.history
+
+
+def _drawn_batch(
+    clips: Sequence[SmoothingClip], recipe: SmootherRecipe, rng: np.random.Generator, reach: int
+) -> tuple[SmoothingBatch, Tensor]:
+    """Windows of a step, drawn at random, and how much each joint counts."""
+    chosen = rng.integers(0, len(clips), recipe.batch)
+    starts = [int(rng.integers(0, max(1, clips[i].frames - recipe.frames + 1))) for i in chosen]
+    flips = [bool(recipe.mirror and r < 0.5) for r in rng.random(recipe.batch)]
+    windows, hips, weights = [clips[i] for i in chosen], HIPS, torch.ones(1)
+    if recipe.joints is not None:
+        joints, weights = drawn_joints(len(clips[0].regressor), recipe.joints, rng)
+        windows, hips = [with_joints(c, joints, reach) for c in windows], (0, 1)
+    return batch_of(windows, starts, recipe.frames, flips, hips), weights
+
+
+class _Run:
+    """A training on its way: all that a checkpoint holds."""
+
+    def __init__(self, network: nn.Module, recipe: SmootherRecipe) -> None:
+        self.network = network
+        self.rng = np.random.default_rng(recipe.seed)
+        self.optimiser = torch.optim.Adam(network.parameters(), recipe.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser,
+            lambda s: 0.5 + 0.5 * float(np.cos(np.pi * s / recipe.steps)) if recipe.anneal else 1.0,
+        )
+        self.best = copy.deepcopy(network.state_dict())
+        """The weights that did best on validation."""
+        self.history: list[dict[str, float]] = []
+        self.step = 0
+        shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+        self.purpose = repr((asdict(recipe), shapes))
+
+    def take_step(self, value: Tensor) -> None:
+        """Down the gradient of a loss."""
+        self.optimiser.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+
+    def validated(self, step: int, trained: float, held: float) -> None:
+        """Notes the losses after a step on clips to train on and on those held back."""
+        if not self.history or held < min(h["validation"] for h in self.history):
+            self.best = copy.deepcopy(self.network.state_dict())
+        self.history.append({"step": step, "train": trained, "validation": held})
+        self.step = step
+
+    def keep(self, path: Path) -> None:
+        state = {
+            "purpose": self.purpose, "network": self.network.state_dict(), "best": self.best,
+            "optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(),
+            "history": self.history, "step": self.step, "rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+        }  # fmt: skip
+        with written_whole(path) as temporary:
+            torch.save(state, temporary)
+
+    def go_on_from(self, path: Path) -> None:
+        state = _read_checkpoint(path, self.purpose)
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.best, self.history, self.step = state["best"], state["history"], state["step"]
+        self.rng.bit_generator.state = state["rng"]
+        torch.set_rng_state(state["torch_rng"])
 
 
 def _read_checkpoint(path: Path, purpose: str) -> dict:
