@@ -1,11 +1,14 @@
-"""How a run tells what it is doing, and how long it took."""
+"""How a run tells what it is doing, and what time and memory it took."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 Progress = Callable[[int, int | None], None]
@@ -52,3 +55,15 @@ class Stopwatch:
 
     def note(self, text: str) -> None:
         self._report.note(text)
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has had resident."""
+    if sys.platform == "linux":
+        # getrusage also counts what the parent held when it started this process.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from mvai.progress import peak_memory_gb
 
 if TYPE_CHECKING:
     from mvai.api import Imitation
@@ -45,12 +46,3 @@ def summary(done: Imitation, outputs: Sequence[Path], seconds: float) -> str:
             f"peak memory {peak_memory_gb():.2f} GB",
         ]
     )
-
-
-def peak_memory_gb() -> float:
-    """The most memory this process has had resident."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts kilobytes, macOS bytes.
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)

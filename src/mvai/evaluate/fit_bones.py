@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvai.evaluate.tables import Column, markdown_table
-from mvai.geometry.rigid import degrees_between
+from mvai.geometry.rigid import degrees_between, unit
 from mvai.reconstruct.lengthen import CHAIN, HEAD, LENGTHENED, TRUNK
 from mvai.train.smoothing_clips import LIMB_JOINTS
 from mvai.types.names import BODY_KEYPOINTS
@@ -125,11 +125,6 @@ def angles_deg(points: Points) -> dict[str, Float[np.ndarray, " frames"]]:
         way = of(f"{s}_shoulder") - of(f"{s}_elbow")
         found[f"{s} upper arm forward"] = -seen_from_the_side(way)
     return found
-
-
-def unit(vectors: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"]:
-    """Of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def angle_errors(found: Points, true: Points) -> dict[str, float]:

@@ -26,12 +26,12 @@ from mvai.evaluate.transfer_measures import measure_motion
 from mvai.evaluate.transfer_motions import motions
 from mvai.evaluate.transfer_page import page
 from mvai.evaluate.transfer_truth import RigAction, acted, read_actions, truth_errors
-from mvai.evaluate.work import isolated, kept, peak_memory_gb, work_folder, write_text
+from mvai.evaluate.work import isolated, kept, work_folder, write_text
 from mvai.io.atomic import make_folder
 from mvai.io.characters import read_character
 from mvai.io.fingerprint import file_sha256
 from mvai.io.folders import files_matching
-from mvai.progress import Report, Silent, Stopwatch
+from mvai.progress import Report, Silent, Stopwatch, peak_memory_gb
 from mvai.types import Animation, Character, MeshSequence, MvaiError
 
 ACTIONS = "mocap/m2m_cc0_animations/actions.glb"

@@ -30,7 +30,6 @@ from mvai.nets.npt_files import TrainedNpt
 from mvai.progress import Silent, Stopwatch
 from mvai.train.npt_poses import (
     FRAMES_PER_CLIP,
-    balanced,
     pose_bank,
     random_shapes,
     seen_shapes,
@@ -38,6 +37,7 @@ from mvai.train.npt_poses import (
     unseen_shapes,
     whole_rotations,
 )
+from mvai.train.pose_prior import balanced
 from mvai.types import Character, MeshSequence, MvaiError, Part
 
 FPS = 30.0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import resource
-import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from mvai.io.atomic import make_folder, written_whole
+from mvai.progress import peak_memory_gb
 from mvai.types import MvaiError
 
 P = ParamSpec("P")
@@ -101,15 +100,3 @@ def _measured(function: Callable[..., T], args: Any, kwargs: Any) -> tuple[T, fl
     # The libraries' warnings would stand between the lines of progress.
     warnings.simplefilter("ignore")
     return function(*args, **kwargs), peak_memory_gb()
-
-
-def peak_memory_gb() -> float:
-    """The most memory this process has had resident."""
-    if sys.platform == "linux":
-        # getrusage also counts what the parent held when it started this process.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts kilobytes, macOS bytes.
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)

@@ -30,6 +30,11 @@ def rotations_near(
     return R
 
 
+def unit(vectors: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """Vectors of length 1; without length they stay so."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
 def similarity(
     source: Float[np.ndarray, "n 3"],
     target: Float[np.ndarray, "n 3"],

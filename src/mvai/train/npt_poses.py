@@ -17,6 +17,7 @@ from torch import Tensor
 from mvai.benchmark.poses import PoseClip, mirrored_pose
 from mvai.body.model import LinearBody
 from mvai.geometry.rotations import matrix_from_axis_angle
+from mvai.train.pose_prior import balanced
 from mvai.types.names import BODY_JOINTS, FINGERS, SIDES
 
 IDENTITIES = 16
@@ -24,16 +25,6 @@ POSES = 800
 FRAMES_PER_CLIP = 400
 CURL_RAD = 1.4
 """Largest usual bend of a finger joint."""
-
-
-def balanced(clips: Sequence[PoseClip], most: int) -> Float[np.ndarray, "n 22 3"]:
-    """Measured frames of all clips, evenly spaced, at most so many of each."""
-    taken = []
-    for clip in clips:
-        pose = clip.pose[clip.measured]
-        some = np.unique(np.linspace(0, len(pose) - 1, min(len(pose), most)).round().astype(int))
-        taken.append(pose[some])
-    return np.concatenate(taken)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.transform import Rotation
 
 from mvai.geometry.banded import solve_chain
-from mvai.geometry.rigid import skew
+from mvai.geometry.rigid import skew, unit
 from mvai.transfer.rig_points import PointSet, below
 from mvai.transfer.rig_retarget import DrivenSkeleton
 
@@ -89,7 +89,7 @@ class Arms:
         points: PointSet,
     ) -> Arms:
         a, b, c = (t[:, [side[k] for side in joints]] for k in range(3))
-        upper, fore = _unit(b - a), _unit(c - b)
+        upper, fore = unit(b - a), unit(c - b)
         cross = np.cross(upper, fore)
         bend = np.arctan2(np.linalg.norm(cross, axis=-1), (upper * fore).sum(-1))
         # The elbows of straight arms fold forwards, as seen from the rest pose.
@@ -97,11 +97,11 @@ class Arms:
         hinge = np.empty_like(a)
         for s, (arm, forearm, _) in enumerate(joints):
             way = rest[forearm, :3, 3] - rest[arm, :3, 3]
-            at_rest = _unit(np.cross(way, [0.0, 0.0, 1.0]))
+            at_rest = unit(np.cross(way, [0.0, 0.0, 1.0]))
             hinge[:, s] = R[:, arm] @ rest[arm, :3, :3].T @ at_rest
-        hinge = _unit(hinge - (hinge * upper).sum(-1, keepdims=True) * upper)
+        hinge = unit(hinge - (hinge * upper).sum(-1, keepdims=True) * upper)
         sure = np.clip(bend / STRAIGHT, 0, 1)[..., None]
-        axis = _unit(sure * _unit(cross) + (1 - sure) * hinge)
+        axis = unit(sure * unit(cross) + (1 - sure) * hinge)
         level = np.where(points.hand >= 0, 3, np.where(points.forearm >= 0, 2, 0))
         level = np.where(points.arm >= 0, 1, level)
         length = np.linalg.norm(b - a, axis=-1) + np.linalg.norm(c - b, axis=-1)
@@ -251,7 +251,3 @@ def _left_jacobian(v: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frame
     K = skew(v)
     safe = np.maximum(angle, 1e-4)
     return np.eye(3) + (1 - np.cos(safe)) / safe**2 * K + (safe - np.sin(safe)) / safe**3 * (K @ K)
-
-
-def _unit(v: np.ndarray) -> np.ndarray:
-    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
