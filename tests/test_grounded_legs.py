@@ -69,10 +69,58 @@ def test_who_walks_down_a_slope_does_not_squat():
     u[:, 5] += walked
     u[:, 4] -= 0.15 * walked
     now = joints(grounded(replace(before, u=u), keypoints))
-    leg = np.linalg.norm(now["LeftUpLeg"] - now["LeftFoot"], axis=1)
-    bones = sum(np.linalg.norm(now[a] - now[b], axis=1)
-                for a, b in (("LeftUpLeg", "LeftLeg"), ("LeftLeg", "LeftFoot")))  # fmt: skip
-    assert (leg > 0.98 * bones).all()
+    assert straighter(now).min() > 0.98
+
+
+def straighter(now: dict[str, np.ndarray]) -> np.ndarray:
+    """How straight the straighter leg is."""
+    reach = []
+    for side in ("Left", "Right"):
+        hip, knee, ankle = (now[side + part] for part in ("UpLeg", "Leg", "Foot"))
+        bones = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
+        reach.append(np.linalg.norm(hip - ankle, axis=1) / bones)
+    return np.maximum(*reach)
+
+
+def test_who_walks_makes_steps():
+    before, keypoints = sinking(deep_m=0.0)
+    u = before.u.clone()
+    u[:, 5] += torch.linspace(0, 3.6, 90)
+    now = joints(grounded(replace(before, u=u), keypoints))
+    feet = np.stack([now["LeftFoot"], now["RightFoot"]], 1)
+    speed = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * FPS
+    low, high = np.sort(speed, axis=1)[5:-5].T
+    # The slower foot stands but for its roll, the other one goes faster than the body.
+    assert np.median(low) < 0.35 and np.percentile(high, 60) > 1.5
+    ahead = feet[:, 0, 2] - feet[:, 1, 2]
+    assert np.ptp(ahead) > 0.8 and 2 <= (np.diff(np.sign(ahead)) != 0).sum() <= 8
+    assert straighter(now).min() > 0.95
+    moved = joints(replace(before, u=u))
+    np.testing.assert_allclose(now["Head"], moved["Head"], atol=1e-5)
+
+
+@pytest.mark.parametrize("way", [0.8, 0.1])
+def test_who_goes_a_little_way_or_slowly_makes_none(way: float):
+    before, keypoints = sinking(deep_m=0.0)
+    u = before.u.clone()
+    u[:, 5] += torch.linspace(0, way, 90).clamp(max=0.8)
+    now = joints(grounded(replace(before, u=u), keypoints))
+    assert np.abs(now["LeftFoot"][:, 2] - now["RightFoot"][:, 2]).max() < 0.02
+
+
+def test_thighs_that_are_seen_stand_still_unless_he_walks():
+    """Knees in the picture, feet below it."""
+    before, keypoints = sinking(deep_m=0.0)
+    xy = keypoints.xy_px.copy()
+    for side in ("left", "right"):
+        xy[:, keypoints.index(f"{side}_knee"), 1] = 400.0
+    cut = replace(keypoints, xy_px=xy)
+    still = grounded(before, cut)
+    assert torch.equal(still.u, before.u)
+    u = before.u.clone()
+    u[:, 5] += torch.linspace(0, 3.6, 90)
+    now = joints(grounded(replace(before, u=u), cut))
+    assert np.ptp(now["LeftFoot"][:, 2] - now["RightFoot"][:, 2]) > 0.8
 
 
 def test_legs_that_are_seen_are_left_alone():
