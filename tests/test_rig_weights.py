@@ -10,12 +10,14 @@ import trimesh
 
 from mvai.body.skinning import posed_vertices
 from mvai.geometry.laplacian import mesh_laplacian
+from mvai.geometry.surface import components
 from mvai.transfer.registration.fingers import merged_fingers
+from mvai.transfer.registration.skirt import hanging_cloth
 from mvai.transfer.registration.weights import diffused, softness, transfer_weights
 from mvai.transfer.rig import Registration, RigTransfer, drive
 from mvai.transfer.rig_twist import with_twist_bones
 from mvai.types import Mesh
-from test_transfer import BODY, character, own_registration, sequence, smooth_motion
+from test_transfer import BODY, JOINT, character, own_registration, sequence, smooth_motion
 
 
 def strip(step_m: float) -> tuple[np.ndarray, np.ndarray]:
@@ -191,3 +193,33 @@ def test_a_mitten_moves_as_one_and_fingers_do_not():
     np.testing.assert_array_equal(
         merged_fingers(BODY, BODY.faces, BODY.dense_weights.numpy()), BODY.dense_weights.numpy()
     )
+
+
+def test_arms_that_hang_beside_the_thighs_are_no_cloth():
+    """Arm and cloth are one piece; cloth to which weights of a hand have strayed is cloth still."""
+    surface = BODY.template.numpy().astype(np.float64)
+    hip, knee = (BODY.regress((n,), surface[None])[0, 0] for n in ("LeftUpLeg", "LeftLeg"))
+    heights = np.linspace(hip[1] + 0.3, (hip[1] + knee[1]) / 2, 9)
+    # Two bands, in front of both legs and to the left of them, joined at the top.
+    across = np.array([[-0.2, 0, 0.1], [0, 0, 0.12], [0.2, 0, 0.1]])
+    beside = np.array([[0.4, 0, 0.05], [0.45, 0, 0.05]])
+    cloth = np.concatenate([across + np.array([0, y, hip[2]]) for y in heights])
+    arm = np.concatenate([beside + np.array([0, y, hip[2]]) for y in heights])
+    faces, n = [], len(cloth)
+    for k in range(len(heights) - 1):
+        for a, width in ((3 * k, 3), (3 * k + 1, 3), (n + 2 * k, 2)):
+            faces += [(a, a + width, a + 1), (a + 1, a + width, a + width + 1)]
+    faces = np.array([*faces, (2, n, 5)])
+    vertices = np.concatenate([cloth, arm])
+    W = np.zeros((len(vertices), len(BODY.joints)))
+    W[:n, JOINT["Hips"]] = 1
+    W[n:, JOINT["LeftForeArm"]] = 1
+    strayed = n - 3 + np.array([0, 1])
+    W[strayed] = np.eye(len(BODY.joints))[JOINT["LeftHand"]]
+    piece = components(len(vertices), faces)
+    assert piece.max() == 0
+    far = np.full(len(vertices), 0.1)
+    done = hanging_cloth(BODY, surface, vertices, faces, piece, far, W)
+    # A band's lower end is far from where cloth is smoothed into it.
+    assert done[n + 8 :, JOINT["LeftForeArm"]].min() > 0.95
+    assert done[strayed, JOINT["LeftHand"]].max() < 0.1

@@ -7,7 +7,7 @@ the poses of the energy of mvai.geometry.polish, in which the weights w of a ver
 (x_i = sum_j w_ij T_j p_i), plus a term that holds them near those given. So much of what a polish
 would do to every frame is done once (Kavan and Sorkine, "Elasticity-inspired deformers for
 character articulation", SIGGRAPH Asia 2012, fit deformers to an elastic energy over sampled poses
-in this way).
+in this way). Where that leaves edges strained much, mvai.transfer.rig_strain goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mvai.geometry.rigid import transforms
 from mvai.transfer.registration.weights import LARGE
 from mvai.transfer.rig_range import range_of_motion
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on, rotations_on
+from mvai.transfer.rig_strain import edges_at, most_strained, spared
 from mvai.transfer.rig_twist import hard_pieces, twisted
 from mvai.types import Mesh
 
@@ -40,6 +41,10 @@ REACH = 0.08
 fold is not free anyway."""
 STEPS = (40, 25)
 """Of descent with all candidates and with the few that are kept."""
+STEPS_SPARED = (70, 50)
+"""The same, where edges are strained much."""
+LEAST = 0.005
+"""Smaller weights are dropped there."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,65 @@ def elastic_weights(skeleton: DrivenSkeleton, body: LinearBody, mesh: Mesh) -> D
     w = _descended(energy, reach, np.where(w > 0, np.maximum(given, 0), given), STEPS[1], w)
     indices, weights = skin.weight_indices[P.first], skin.weights[P.first]
     indices[free], weights[free] = np.where(w > 0, joints, 0), w
+    soft = hard[P.first] < 0
+    indices, weights = _spared(P, mesh.faces, moves, skin.parents, soft, indices, weights)
     return replace(
         skeleton,
         skin=replace(skin, weight_indices=indices[P.welded], weights=weights[P.welded]),
     )
+
+
+def _spared(
+    P: Polisher,
+    faces: Int[np.ndarray, "faces 3"],
+    moves: Float[np.ndarray, "poses joints 4 4"],
+    parents: tuple[int, ...],
+    soft: Bool[np.ndarray, " verts"],
+    indices: Int[np.ndarray, "verts kept"],
+    weights: Float[np.ndarray, "verts kept"],
+) -> tuple[Int[np.ndarray, "verts kept"], Float[np.ndarray, "verts kept"]]:
+    """Joints and weights with those around the most strained edges changed to spare these.
+
+    Args:
+        P: the character's surface, with the weights that were given.
+        faces: its faces, of vertices that are not welded.
+        moves: what each joint does to points at rest, in every pose.
+        parents: of the joints.
+        soft: vertices that are in no piece that moves as one.
+        indices, weights: of every vertex so far.
+    """
+    W, kept = np.zeros((len(P.rest), len(parents))), indices.shape[1]
+    np.add.at(W, (np.arange(len(W))[:, None], indices), weights)
+    given, P = _skinned(P, moves), replace(P, share=csr_array(W))
+    x = _skinned(P, moves)
+    free = most_strained(P, faces, x, _free(W, P.neighbours) & soft)
+    if not free.any():
+        return indices, weights
+    E, target = edges_at(P, faces, free), given[free]
+    q = hemispheres(rotation_quaternions(moves[:, :, :3, :3]), parents)
+    joints, w = (a[free] for a in _candidates(W, P.neighbours, kept + MORE))
+    allowed, w = w >= 0, np.maximum(w, 0)
+    reach = _reach(P.rest[free], moves, joints)
+    w = spared(P, E, x, q, free, reach, target, w, allowed, STEPS_SPARED[0])
+    order = np.argsort(-w, axis=1)[:, :kept]
+    joints, w, allowed = (np.take_along_axis(a, order, 1) for a in (joints, w, allowed))
+    reach = np.take_along_axis(reach, order[:, :, None], 1)
+    w = spared(P, E, x, q, free, reach, target, w, allowed, STEPS_SPARED[1])
+    w = np.where(w < LEAST, 0, w)
+    indices[free], weights[free] = np.where(w > 0, joints, 0), w / w.sum(1, keepdims=True)
+    return indices, weights
+
+
+def _skinned(
+    P: Polisher, moves: Float[np.ndarray, "poses joints 4 4"]
+) -> Float[np.ndarray, "verts poses 3"]:
+    """The surface moved by blended maps."""
+    h = np.concatenate([P.rest, np.ones((len(P.rest), 1))], 1)
+    x = np.empty((len(h), len(moves), 3), np.float32)
+    for f, T in enumerate(moves[:, :, :3]):
+        blend = (P.share @ T.reshape(-1, 12)).reshape(-1, 3, 4)
+        x[:, f] = np.einsum("nab,nb->na", blend, h)
+    return x
 
 
 def _energy(
@@ -107,11 +167,8 @@ def _energy(
         free: vertices whose weights may change; the others stay where they are.
     """
     q = hemispheres(rotation_quaternions(moves[:, :, :3, :3]), parents)
-    h = np.concatenate([P.rest, np.ones((len(P.rest), 1))], 1)
     right = []
-    for f in range(len(moves)):
-        blend = (P.share @ moves[f, :, :3].reshape(-1, 12)).reshape(-1, 3, 4)
-        x = np.einsum("nab,nb->na", blend, h)
+    for f, x in enumerate(_skinned(P, moves).transpose(1, 0, 2)):
         stay, R = P.stays[:, None] * x, P.rotations(q[f])
         R = P.fitted_rotations(R, P.factor.solve(P.pull(R) + stay), free)
         b = P.pull(R) + stay

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
+from mvai.geometry.rigid import unit
 from mvai.types.names import FINGERS
 
 Turns = Mapping[str, tuple[float, float, float]]
@@ -28,6 +29,14 @@ FOLD = (-0.7071, -0.7071, 0.0)
 def _times(axis: tuple[float, float, float], angle_deg: float) -> tuple[float, float, float]:
     x, y, z = axis
     return x * angle_deg, y * angle_deg, z * angle_deg
+
+
+def _arm_towards(*direction: float) -> tuple[float, float, float]:
+    """The turn of the left arm that lets it point there."""
+    axis = np.cross(ALONG, direction)
+    angle_deg = np.degrees(np.arctan2(np.linalg.norm(axis), np.dot(ALONG, direction)))
+    x, y, z = unit(axis)
+    return _times((x, y, z), angle_deg)
 
 
 def _both(turns: Turns) -> Turns:
@@ -77,8 +86,13 @@ _ARMS: tuple[Turns, ...] = (
     _both({"ForeArm": _times(FOLD, 130)}),
     _both({"ForeArm": _times(FOLD, 80), "Arm": _times(ALONG, 50)}),
     _both({"ForeArm": _times(FOLD, 80), "Arm": _times(ALONG, -50)}),
+    _both({"Arm": _arm_towards(0.15, 0, 1)}),
+    _both({"Shoulder": (0, 0, 15), "Arm": _arm_towards(0.2, 0.9, 0.5)}),
+    _both({"Arm": _arm_towards(-0.5, 0, 0.85), "ForeArm": _times(FOLD, 60)}),
+    _both({"Shoulder": (0, 0, 10), "Arm": _arm_towards(0.7, 0.7, 0.2)}),
 )
-"""Up, down, level, forward, back, across, elbows bent, and bent with the upper arm turned."""
+"""Up, down, level, half forward, back, across, elbows bent, bent with the upper arm turned,
+forward, forward and up, across at the height of the shoulders, up to the side."""
 _HANDS: tuple[Turns, ...] = (
     _both({"Hand": _times(ALONG, 75)}),
     _both({"Hand": _times(ALONG, -75)}),

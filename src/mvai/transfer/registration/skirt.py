@@ -9,11 +9,11 @@ below the crotch, trousers leave it free.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_matrix, diags
 
 from mvai.body.model import LinearBody
-from mvai.geometry.surface import edges
+from mvai.geometry.surface import components, edges
 
 BELOW_HIPS = 0.065
 """The crotch lies this share of the height below the hip joints."""
@@ -55,7 +55,7 @@ def hanging_cloth(
     hem = _hems(vertices, faces, piece, hips, ankles[1], height)[piece]
     low = vertices[:, 1]
     cloth = _smoothstep((distance / height - SKIN_NEAR) / (CLOTH_FAR - SKIN_NEAR))
-    share = cloth * (low < hips[1]) * (low >= hem - 1e-6)
+    share = cloth * (low < hips[1]) * (low >= hem - 1e-6) * ~_arms(body, faces, W, low > hips[1])
     if not share.any():
         return W
     half = abs(at["LeftUpLeg"][0] - at["RightUpLeg"][0]) / 2
@@ -72,6 +72,23 @@ def hanging_cloth(
         hung[:, body.joint(f"{side}Leg")] = part * shin
     W = (1 - share[:, None]) * W + share[:, None] * hung
     return _smoothed(W, faces, share)
+
+
+def _arms(
+    body: LinearBody,
+    faces: Int[np.ndarray, "faces 3"],
+    W: Float[np.ndarray, "verts joints"],
+    above: Bool[np.ndarray, " verts"],
+) -> Bool[np.ndarray, " verts"]:
+    """Arms that hang beside the thighs: what moves with an arm, up to above the hips.
+
+    Cloth that a hand lies on may have got the hand's weights, but nothing leads from it up an arm.
+    """
+    arm = [any(part in name for part in ("Arm", "Hand")) for name in body.joints]
+    of_arm = W[:, arm].sum(1) > 0.5
+    part = components(len(W), faces[of_arm[faces].all(1)])
+    hangs_on = np.bincount(part, weights=of_arm & above) > 0
+    return of_arm & hangs_on[part]
 
 
 def _hems(
