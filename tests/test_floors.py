@@ -25,6 +25,7 @@ FLOORS = (
     # Evaluate measures what train has made of the benchmark, so it stands above it.
     ("train",),
     ("view", "evaluate"),
+    ("imitation",),
     ("api", "doctor"),
     ("cli",),
     ("__main__",),

@@ -13,8 +13,8 @@ import fake_stages
 import mvai
 from fake_stages import CALLS, FakeReconstructor, FakeTransfer, fails
 from mvai import pipeline
-from mvai.api import check_outputs, kept_path
 from mvai.detect.openpose import OpenPoseFiles
+from mvai.imitation import check_outputs, kept_path
 from mvai.io.archive import read_archive
 from mvai.smooth.gaussian import Gaussian
 from mvai.types import MvaiError

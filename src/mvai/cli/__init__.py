@@ -62,7 +62,7 @@ def _reason(error: OSError) -> str:
 
 def _interrupted(command: object) -> str:
     """What to tell the user after Ctrl-C."""
-    from mvai.api import kept_path
+    from mvai.imitation import kept_path
 
     # Only commands that can go on from kept stages have this setting.
     keep = kept_path(getattr(command, "outputs", ())) if hasattr(command, "resume") else None

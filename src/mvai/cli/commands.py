@@ -217,10 +217,11 @@ class Preview:
 
     def run(self, options: StageOptions, report: Report) -> None:
         from mvai import api
+        from mvai.imitation import check_outputs
 
         outputs = required(self.outputs, Path(f"{self.archive.stem}.mp4"))
         inputs = (self.archive,) if self.video is None else (self.archive, self.video)
-        api.check_outputs(outputs, inputs=inputs)
+        check_outputs(outputs, inputs=inputs)
         opened = api.open_archive(self.archive, self.video)
         for path in outputs:
             opened.save(path, report)

@@ -223,6 +223,6 @@ class Evaluate:
 
 def write_sheet(archive: Archive, path: Path) -> None:
     """Writes the contact sheet of an archive."""
-    from mvai.api import Imitation
+    from mvai.imitation import Imitation
 
     Imitation(archive).save(path)

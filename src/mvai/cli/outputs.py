@@ -11,7 +11,7 @@ import tyro
 from mvai.progress import peak_memory_gb
 
 if TYPE_CHECKING:
-    from mvai.api import Imitation
+    from mvai.imitation import Imitation
 
 Positional = tyro.conf.Positional
 Outputs = Annotated[
