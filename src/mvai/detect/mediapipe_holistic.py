@@ -23,7 +23,7 @@ from mvai.detect.mediapipe_import import solution
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, chosen, link, overlap
-from mvai.detect.upside_down import half_turned, on_the_head, runs, turned_back
+from mvai.detect.upside_down import QUARTERS, doubtful, inverted, trunk, turned, turned_back
 from mvai.io.video import Frame, Video
 from mvai.types import Keypoints
 from mvai.types.names import (
@@ -177,19 +177,19 @@ def follow(
 
 
 def tracked(
-    video: Video, spotlight: Spotlight, start: int, end: int | None, half_turn: bool = False
+    video: Video, spotlight: Spotlight, start: int, end: int | None, quarters: int = 0
 ) -> Iterator[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
     """Points and person of frames `start` to `end`, by a tracker that begins some frames earlier.
 
     Args:
-        half_turn: look at the pictures turned by half a turn; what is returned is turned back.
+        quarters: look at the pictures turned by so many quarters; what is found is turned back.
     """
     early = max(0, start - WARM_UP)
     with holistic() as process:
         frames = islice(video.iterate(early), None if end is None else end - early)
         for i, image in enumerate(frames, early):
             lit = spotlight(image, i)
-            row = turned_back(process(half_turned(lit))) if half_turn else process(lit)
+            row = turned_back(process(turned(lit, quarters)), quarters)
             if i >= start:
                 yield row, sighting(lit, _body_px(row, video), row[BODY, 5], i)
 
@@ -199,17 +199,24 @@ def looked_again(
     spotlight: Spotlight,
     rows: list[tuple[Float[np.ndarray, "126 6"], Sighting | None]],
 ) -> list[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
-    """With what a second look finds where the first saw somebody standing on the head."""
+    """With what a second look finds where the first doubtfully saw somebody upside down."""
     if not rows:
         return rows
-    xy_px = np.stack([_body_px(row, video) for row, _ in rows])
     rows = list(rows)
-    for first, last in runs(on_the_head(xy_px), np.isnan(xy_px).all((1, 2))):
-        second = tracked(video, spotlight, first, last + 1, half_turn=True)
-        for i, (row, seen) in enumerate(second, first):
-            if np.isfinite(row[BODY, 0]).any():
-                rows[i] = row, seen
+    for span in doubtful(np.stack([_trunk(row, video) for row, _ in rows])):
+        for quarters in QUARTERS:
+            again = list(tracked(video, spotlight, span.start, span.stop, quarters))
+            trunks = np.stack([_trunk(row, video) for row, _ in again])
+            found = np.isfinite(trunks).all(1)
+            if (found & ~inverted(trunks)).mean() > 0.5:
+                for i in np.flatnonzero(found):
+                    rows[span.start + i] = again[i]
+                break
     return rows
+
+
+def _trunk(row: Float[np.ndarray, "126 6"], video: Video) -> Float[np.ndarray, "2"]:
+    return trunk(_body_px(row, video))
 
 
 def _body_px(row: Float[np.ndarray, "126 6"], video: Video) -> Float[np.ndarray, "33 2"]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from mvai.detect.mediapipe_import import solution
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, box_at, importance, link, overlap
-from mvai.detect.upside_down import half_turned, on_the_head
+from mvai.detect.upside_down import QUARTERS, inverted, trunk, turned, turned_back
 from mvai.io.video import Frame, Video
 
 SPACING_S = 0.5
@@ -81,6 +81,9 @@ def sighting(
 ) -> Sighting | None:
     """Box, completeness and clothing of a detected body; None when there is hardly a body."""
     seen = (visibility > MIN_VISIBLE) & np.isfinite(xy_px).all(axis=1)
+    if image is not None:
+        # What is guessed beyond the border is not seen; mistakes often reach far outside.
+        seen &= ((xy_px >= 0) & (xy_px <= image.shape[1::-1])).all(axis=1)
     if seen.sum() < 6 or not seen[TORSO].any():
         return None
     box = np.concatenate([xy_px[seen].min(axis=0), xy_px[seen].max(axis=0)])
@@ -172,13 +175,16 @@ def static_pose() -> Iterator[Finder]:
 
         def find(image: Frame) -> Float[np.ndarray, "33 3"] | None:
             found = look(image)
-            if found is None or not on_the_head(found[:, :2] * (image.shape[1], image.shape[0])):
+            if found is None or not head_down(found, image):
                 return found
-            again = look(half_turned(image))
-            if again is None:
-                return found
-            again[:, :2] = 1 - again[:, :2]
-            return again
+            for quarters in QUARTERS:
+                again = look(turned(image, quarters))
+                if again is not None and not head_down(turned_back(again, quarters), image):
+                    return turned_back(again, quarters)
+            return found
+
+        def head_down(landmarks: np.ndarray, image: Frame) -> bool:
+            return bool(inverted(trunk(landmarks[:, :2] * image.shape[1::-1])))
 
         def look(image: Frame) -> Float[np.ndarray, "33 3"] | None:
             landmarks = process(image).pose_landmarks
