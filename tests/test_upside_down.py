@@ -34,7 +34,8 @@ def test_points_of_a_turned_picture_are_turned_back(quarters: int):
     np.testing.assert_allclose(back[0, :2], [41.5 / 50, 7.5 / 30])
     # Metres turn as pixels do, without the shift of the origin.
     step = np.array([[x / there.shape[1], y / there.shape[0], 0.2, -0.7, 0.4, 1.0]])
-    moved = step + [[1e-3 * 0.2 / there.shape[1], 1e-3 * -0.7 / there.shape[0], 0, 0, 0, 0]]
+    moved = step.copy()
+    moved[0, :2] += 1e-3 * step[0, 2:4] / (there.shape[1], there.shape[0])
     by = (turned_back(moved, quarters) - turned_back(step, quarters))[0, :2] * (50, 30)
     np.testing.assert_allclose(by, 1e-3 * turned_back(step, quarters)[0, 2:4], atol=1e-12)
     assert turned_back(step, quarters)[0, 4] == 0.4
