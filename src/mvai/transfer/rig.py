@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool
 from threadpoolctl import threadpool_limits
 
 from mvai.body.anny import anny_body
@@ -59,7 +60,7 @@ from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_touches import hanging_arms, touches
 from mvai.transfer.rig_twist import twisted, with_twist_bones
-from mvai.types import Animation, Character, Mesh, MeshSequence, Skin
+from mvai.types import Animation, Camera, Character, Mesh, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75
 LOCK_ROUNDS = 2
@@ -229,23 +230,9 @@ def drive(
         MvaiError: When the sequence cannot be read.
     """
     config = config or RigTransfer()
-    body = anny_body()
-    if source is None and sequence.topology in SMPL_TOPOLOGIES:
-        motion = smpl_motion(body, sequence, config.body_model_path)
-    elif source is None:
-        motion = body_motion(body, sequence)
-    else:
-        motion = mesh_motion(body, sequence, source.character, source.skeleton)
-    skeleton, fps, camera = registration.skeleton, sequence.fps, sequence.camera
-    if camera is not None or config.path == "feet":
-        seen = np.ones(len(motion.root), bool)
-        if sequence.confidence is not None:
-            seen = sequence.confidence > 0
-        motion, by_feet = on_its_path(motion, fps, seen, config.path)
-        # What moves with the person shows nothing of where the character goes.
-        camera = None if by_feet else camera
+    body, skeleton, fps = anny_body(), registration.skeleton, sequence.fps
+    motion, camera = _seen_motion(body, sequence, config, source)
     skin, rest = skeleton.skin, registration.character.mesh.vertices
-
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     path_scale = own_legs / max(motion.leg_m, 1e-6) if config.scale_root else 1.0
 
@@ -253,22 +240,12 @@ def drive(
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
     if config.find_floor:
-        hands = [
-            j
-            for j, s in enumerate(skeleton.source)
-            if s >= 0 and body.joints[s] in ("LeftHand", "RightHand")
-        ]
-        lowest = lowest_points(skin, rest, transforms(R, t), hands)
+        lowest = lowest_points(skin, rest, transforms(R, t), _hands(body, skeleton))
         lift = stand_on_floor(motion.lowest, lowest, path_scale, fps)
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
-        floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
-        stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
-        planted = [
-            stand[:, i] | np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
-            for i, foot in enumerate(motion.feet)
-        ]
+        planted = _planted(motion, fps)
         for _ in range(LOCK_ROUNDS):
             Ts = transforms(R, t)
             soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
@@ -287,6 +264,50 @@ def drive(
         camera=None if camera is None or config.in_place else camera_for(camera, path_scale, shift),
     )
     return polished(animation) if config.polish else animation
+
+
+def _seen_motion(
+    body: LinearBody, sequence: MeshSequence, config: RigTransfer, source: Registration | None
+) -> tuple[SourceMotion, Camera | None]:
+    """What the body does along its path, and the camera that shows where the character goes.
+
+    Raises:
+        MvaiError: When the sequence cannot be read.
+    """
+    if source is None and sequence.topology in SMPL_TOPOLOGIES:
+        motion = smpl_motion(body, sequence, config.body_model_path)
+    elif source is None:
+        motion = body_motion(body, sequence)
+    else:
+        motion = mesh_motion(body, sequence, source.character, source.skeleton)
+    camera = sequence.camera
+    if camera is None and config.path != "feet":
+        return motion, None
+    seen = np.ones(len(motion.root), bool)
+    if sequence.confidence is not None:
+        seen = sequence.confidence > 0
+    motion, by_feet = on_its_path(motion, sequence.fps, seen, config.path)
+    # What moves with the person shows nothing of where the character goes.
+    return motion, None if by_feet else camera
+
+
+def _hands(body: LinearBody, skeleton: DrivenSkeleton) -> list[int]:
+    """The character's joints that are the body's hands."""
+    return [
+        j
+        for j, s in enumerate(skeleton.source)
+        if s >= 0 and body.joints[s] in ("LeftHand", "RightHand")
+    ]
+
+
+def _planted(motion: SourceMotion, fps: float) -> list[Bool[np.ndarray, "frames 2"]]:
+    """Where heel and toes of the left and the right foot of the source stand."""
+    floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
+    stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
+    return [
+        stand[:, i] | np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
+        for i, foot in enumerate(motion.feet)
+    ]
 
 
 def _contact(
