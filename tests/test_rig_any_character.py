@@ -204,7 +204,7 @@ def test_a_foot_rolls_about_what_is_planted():
     planted = np.zeros((frames, 2), bool)
     planted[:12, 0], planted[8:, 1] = True, True
     points[12:, 0, 1] = 0.05
-    wish, weight = corrections(points, planted, 30.0)
+    wish, weight = corrections(points, points[..., 1].min(1), planted, 30.0)
     assert (weight == 1).all()
     held = points + wish[:, None]
     assert np.abs(np.diff(held[:12, 0], axis=0)).max() < 1e-9

@@ -11,6 +11,14 @@ from scipy.sparse import csr_matrix
 from mvai.types import Animation, Skin
 
 
+def share_below(skin: Skin, top: int) -> Float[np.ndarray, " verts"]:
+    """How much of every vertex's weights a joint and all that hang from it have."""
+    below = np.zeros(len(skin.joints), bool)
+    for j, p in enumerate(skin.parents):
+        below[j] = j == top or (p >= 0 and below[p])
+    return (below[skin.weight_indices] * skin.weights).sum(1)
+
+
 def skinning_operator(skin: Skin, rest_vertices: Float[np.ndarray, "verts 3"]) -> csr_matrix:
     """The sparse matrix (verts, joints * 4) that turns stacked transforms into positions.
 

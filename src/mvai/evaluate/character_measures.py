@@ -10,6 +10,7 @@ from mvai.body.skinning import skinned, skinning_operator
 from mvai.evaluate.metrics import edge_stretch, edges_of, foot_slide, sole_vertices
 from mvai.transfer.floor import floor_height
 from mvai.transfer.rig_feet import contacts
+from mvai.transfer.rig_ground import floor_slope
 from mvai.transfer.rig_source import FEET
 from mvai.types import Animation, MeshSequence
 
@@ -60,14 +61,19 @@ def planted_in_source(
     """When heel and toes of the left and of the right foot stand, read off a moving body.
 
     A part stands while it is low and slow (`mvai.transfer.rig_feet.contacts`), so that a foot that
-    swings past just above the floor does not.
+    swings past just above the floor does not. A floor that seems to slope is taken to be level
+    (`mvai.transfer.rig_ground`).
 
     Args:
         body: the source's body.
         source: in its topology, an adult's size.
     """
     at = body.regress(FEET, source.vertices).astype(np.float64)
-    floor = floor_height(source.vertices[..., 1].min(1).astype(np.float64))
+    lowest = source.vertices[..., 1].min(1).astype(np.float64)
+    slope = floor_slope(at, lowest, source.fps)
+    lowest = lowest - source.vertices.mean(1)[:, [0, 2]] @ slope
+    at[..., 1] -= at[..., [0, 2]] @ slope
+    floor = floor_height(lowest)
     stands = np.stack([contacts(at[:, k], floor, source.fps) for k in range(len(FEET))], 1)
     return stands[:, :2], stands[:, 2:]
 

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 
-from mvai.body.skinning import skinned, skinning_operator
+from mvai.body.skinning import share_below, skinned, skinning_operator
 from mvai.types import Camera, Skin
 
 FLOOR_PERCENTILE = 10.0
-SOLE_SHARE = 0.02
-"""The sole is what lies in this lowest part of a character's height, counted from its lowest."""
 HAND_LENGTH = 0.14
 """Longest hand, from wrist to finger tip, as a share of the height."""
+MINE = 0.5
+"""Share of the weights with which a vertex belongs to a hand or a foot."""
 TOUCH_M = 0.03
 """A source point this near its floor stands on it."""
 
@@ -34,17 +34,22 @@ def lowest_points(
     rest_vertices: Float[np.ndarray, "verts 3"],
     Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
     hands: Sequence[int] = (),
+    feet: Sequence[int] = (),
     count: int = 3000,
 ) -> Float[np.ndarray, " frames"]:
     """Height of the lowest vertex of the posed character in every frame.
 
     What a hand holds (all that moves with one of the joints `hands` and is further from it than a
-    hand is long) does not carry the body and is left out.
+    hand is long) does not carry the body and is left out; so is what moves with the joints `feet`.
 
-    Only some vertices are skinned: for every joint those that lie furthest out, which hold the
-    lowest one up to a few millimetres, and the whole of both feet's undersides.
+    Only some vertices are skinned: half of them are the lowest at rest, half spread over all.
     """
-    carries = np.flatnonzero(~_held(skin, rest_vertices, hands))
+    left_out = _held(skin, rest_vertices, hands)
+    for foot in feet:
+        left_out |= share_below(skin, foot) > MINE
+    carries = np.flatnonzero(~left_out)
+    if not len(carries):
+        return np.full(len(Ts_world_joint), np.inf)
     order = carries[np.argsort(rest_vertices[carries, 1])]
     soles = order[: count // 2]
     others = carries[np.linspace(0, len(carries) - 1, count // 2).round().astype(int)]
@@ -59,13 +64,29 @@ def _held(
     held = np.zeros(len(rest_vertices), bool)
     reach = HAND_LENGTH * float(np.ptp(rest_vertices[:, 1]))
     for hand in hands:
-        below = np.zeros(len(skin.joints), bool)
-        for j, p in enumerate(skin.parents):
-            below[j] = j == hand or (p >= 0 and below[p])
-        mine = (below[skin.weight_indices] * skin.weights).sum(1) > 0.5
+        mine = share_below(skin, hand) > MINE
         away = np.linalg.norm(rest_vertices - skin.T_world_joint[hand, :3, 3], axis=1)
         held |= mine & (away > reach)
     return held if not held.all() else np.zeros_like(held)
+
+
+def what_stands(
+    feet: list[Float[np.ndarray, " frames"]],
+    other: Float[np.ndarray, " frames"],
+    planted: list[Bool[np.ndarray, " frames"]],
+) -> Float[np.ndarray, " frames"]:
+    """Height of the lowest point that the body may stand on.
+
+    A foot that swings past one that is planted does not carry, however deep its long toes reach.
+
+    Args:
+        feet: height of the lowest point of the left and right foot.
+        other: likewise of all else.
+        planted: whether they are planted in the source.
+    """
+    neither = ~np.any(planted, axis=0)
+    carry = [np.where(p | neither, low, np.inf) for low, p in zip(feet, planted, strict=True)]
+    return np.minimum(other, np.min(carry, axis=0))
 
 
 def stand_on_floor(
@@ -84,41 +105,6 @@ def stand_on_floor(
     above = np.sign(above) * np.maximum(np.abs(above) - TOUCH_M, 0)
     above = np.maximum(above, 0) * scale
     return gaussian_filter1d(above - character_lowest, 0.1 * fps, mode="nearest")
-
-
-def sole_groups(
-    skin: Skin, rest_vertices: Float[np.ndarray, "verts 3"], ankle: int
-) -> tuple[Int[np.ndarray, " heel"], Int[np.ndarray, " toes"]]:
-    """Vertices of the back and the front third of a foot's underside, the foot being the ankle
-    and all below it."""
-    below = np.zeros(len(skin.joints), bool)
-    for j, p in enumerate(skin.parents):
-        below[j] = j == ankle or (p >= 0 and below[p])
-    ids = np.flatnonzero((below[skin.weight_indices] * skin.weights).sum(1) > 0.5)
-    if not len(ids):
-        ids = np.array([int(rest_vertices[:, 1].argmin())])
-    height = rest_vertices[ids, 1]
-    ids = ids[height < height.min() + SOLE_SHARE * np.ptp(rest_vertices[:, 1])]
-    z = rest_vertices[ids, 2]
-    third = np.ptp(z) / 3
-    return ids[z <= z.min() + third], ids[z >= z.max() - third]
-
-
-def sole_points(
-    skin: Skin,
-    rest_vertices: Float[np.ndarray, "verts 3"],
-    Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
-    ankle: int,
-) -> Float[np.ndarray, "frames 2 3"]:
-    """Middle of a foot's heel and toes in every frame; the height is that of their lowest point."""
-    points = []
-    for ids in sole_groups(skin, rest_vertices, ankle):
-        some = ids[np.linspace(0, len(ids) - 1, min(len(ids), 150)).astype(int)]
-        moved = _skinned(skin, rest_vertices, Ts_world_joint, some)
-        middle = moved.mean(1)
-        middle[:, 1] = moved[..., 1].min(1)
-        points.append(middle)
-    return np.stack(points, 1).astype(np.float64)
 
 
 def _skinned(

@@ -25,8 +25,8 @@ from mvai.transfer.floor import (
     camera_for,
     floor_height,
     lowest_points,
-    sole_points,
     stand_on_floor,
+    what_stands,
 )
 from mvai.transfer.legs import body_legs, leg_length
 from mvai.transfer.registration.find_joints import ImageDetector
@@ -37,6 +37,7 @@ from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
+from mvai.transfer.rig_ground import levelled
 from mvai.transfer.rig_hands import fingerless, whole_hands
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
@@ -57,15 +58,13 @@ from mvai.transfer.rig_retarget import (
 )
 from mvai.transfer.rig_smpl import MODELS as SMPL_TOPOLOGIES
 from mvai.transfer.rig_smpl import smpl_motion
+from mvai.transfer.rig_soles import sole_paths, soles
 from mvai.transfer.rig_source import SourceMotion, body_motion, mesh_motion
 from mvai.transfer.rig_touches import hanging_arms, touches
 from mvai.transfer.rig_twist import twisted, with_twist_bones
 from mvai.types import Animation, Camera, Character, Mesh, MeshSequence, Skin
 
 ADULT_HEIGHT_M = 1.75
-LOCK_ROUNDS = 2
-"""Of holding planted feet: soles of short legs hang partly from the shin, and so move less than the
-ankle that is moved for them."""
 ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
 """The matrices are so small that threads gain nothing, and detection wants the other cores."""
 
@@ -232,6 +231,7 @@ def drive(
     config = config or RigTransfer()
     body, skeleton, fps = anny_body(), registration.skeleton, sequence.fps
     motion, camera = _seen_motion(body, sequence, config, source)
+    motion = levelled(motion, fps, motion.leg_m / ADULT_LEG_M)
     skin, rest = skeleton.skin, registration.character.mesh.vertices
     own_legs = leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs)
     path_scale = own_legs / max(motion.leg_m, 1e-6) if config.scale_root else 1.0
@@ -239,17 +239,18 @@ def drive(
     R = twisted(skeleton, _rotations(registration, motion))
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
+    planted, both = _planted(motion, fps), soles(skeleton, rest)
     if config.find_floor:
-        lowest = lowest_points(skin, rest, transforms(R, t), _hands(body, skeleton))
+        Ts = transforms(R, t)
+        lows = [sole_paths(skin, rest, Ts, sole)[1] for sole in both]
+        feet = [leg[2] for leg in skeleton.legs]
+        other = lowest_points(skin, rest, Ts, _hands(body, skeleton), feet)
+        lowest = what_stands(lows, other, [foot.any(1) for foot in planted])
         lift = stand_on_floor(motion.lowest, lowest, path_scale, fps)
         shift[1] = float(np.median(lift))
         t = t + lift[:, None, None] * [0, 1, 0]
     if config.lock_feet:
-        planted = _planted(motion, fps)
-        for _ in range(LOCK_ROUNDS):
-            Ts = transforms(R, t)
-            soles = [sole_points(skin, rest, Ts, leg[2]) for leg in skeleton.legs]
-            R, t = lock_feet(skeleton, R, t, soles, planted, fps, config.find_floor)
+        R, t = lock_feet(skeleton, rest, both, R, t, planted, fps, config.find_floor)
     if config.keep_touch or config.avoid_body:
         R, t = _contact(registration, body, motion, sequence, source, R, t, config)
     R = twisted(skeleton, R)

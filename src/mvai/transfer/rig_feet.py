@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.spatial.transform import Rotation
 
-from mvai.geometry.rigid import shortest_rotation
+from mvai.geometry.rigid import shortest_rotation, transforms
+from mvai.transfer.legs import leg_length
+from mvai.transfer.rig_points import ADULT_LEG_M
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
+from mvai.transfer.rig_soles import Sole, sole_paths
 
 ENTER_SPEED_M_S = 0.25
 LEAVE_SPEED_M_S = 0.5
@@ -21,7 +24,15 @@ ENTER_HEIGHT_M = 0.05
 LEAVE_HEIGHT_M = 0.09
 SHORTEST_S = 0.1
 HIGHEST_SOLE_M = 0.08
-"""A planted foot is brought to the floor from no further than this."""
+"""A planted foot is brought to the floor from no further than this (of an adult's size)."""
+HELD_M = 0.0005
+"""Planted feet are held as often as it takes to have them move and sink by no more than this."""
+MOST_ROUNDS = 5
+LIFT_S = 0.08
+LOWEST_M = 0.06
+"""The body is lowered by no more than this (of an adult's size)."""
+STRAIGHT = 0.998
+"""A leg never quite straightens, so that it cannot snap."""
 EASE_S = 0.12
 """Time over which a correction comes in before a contact and goes out after it."""
 
@@ -64,8 +75,10 @@ def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
 
 def corrections(
     points: Float[np.ndarray, "frames 2 3"],
+    lowest: Float[np.ndarray, " frames"],
     planted: Bool[np.ndarray, "frames 2"],
     fps: float,
+    size: float = 1.0,
 ) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
     """What to add to a foot's path so that what is planted of it stands still on y = 0.
 
@@ -73,9 +86,11 @@ def corrections(
     what the planted points have moved from frame to frame, so that it is free to turn about them.
 
     Args:
-        points: heel and toes (metres, world; the height is that of the lowest point).
-        planted: whether they are planted, from `contacts`.
+        points: heel and toes (metres, world).
+        lowest: height of the foot's lowest point.
+        planted: whether heel and toes are planted, from `contacts`.
         fps: frames a second.
+        size: leg length relative to an adult's.
 
     Returns: the corrections (metres), and how far they count: 1 while planted, easing to 0 around.
     """
@@ -83,14 +98,13 @@ def corrections(
     ease = max(1, round(EASE_S * fps))
     both = (planted[1:] & planted[:-1])[..., None].astype(float)
     moved = (np.diff(points, axis=0) * both).sum(1) / np.maximum(both.sum(1), 1)
-    lowest = points[..., 1].min(1)
     wish = np.zeros((frames, 3))
     weight = np.zeros(frames)
     for a, b in runs(planted.any(1)):
         back = np.zeros((b - a, 3))
         back[1:] = -np.cumsum(moved[a : b - 1], axis=0)
         back -= np.median(back, axis=0)
-        back[:, 1] = -np.clip(lowest[a:b], -HIGHEST_SOLE_M, HIGHEST_SOLE_M)
+        back[:, 1] = -np.clip(lowest[a:b], -HIGHEST_SOLE_M * size, HIGHEST_SOLE_M * size)
         for f in range(max(0, a - ease), min(frames, b + ease)):
             away = max(a - f, f - b + 1, 0)
             w = 0.5 + 0.5 * np.cos(np.pi * away / (ease + 1))
@@ -119,9 +133,10 @@ def root_share(
 
 def lock_feet(
     skeleton: DrivenSkeleton,
+    rest: Float[np.ndarray, "verts 3"],
+    both: tuple[Sole, Sole],
     R: Float[np.ndarray, "frames joints 3 3"],
     t: Float[np.ndarray, "frames joints 3"],
-    soles: list[Float[np.ndarray, "frames 2 3"]],
     planted: list[Bool[np.ndarray, "frames 2"]],
     fps: float,
     has_floor: bool = True,
@@ -129,24 +144,99 @@ def lock_feet(
     """World rotations and positions in which planted feet stand still on the floor, and no foot
     is below it.
 
-    `soles` and `planted` are for the left and right foot: heel and toes on the character, from
-    `sole_points`, and whether they are planted in the source. Without a floor heights stay.
+    Soles may hang partly from the shin, and then move less than the ankle that is moved for them;
+    so this is done again until they are held. The body is lifted where a leg cannot get shorter,
+    and lowered where one that is planted cannot get longer.
+
+    Args:
+        skeleton: the character's.
+        rest: its vertices at rest.
+        both: its soles.
+        R: world rotations.
+        t: world positions.
+        planted: whether heel and toes of the left and right foot are planted in the source.
+        fps: frames a second.
+        has_floor: without one, heights stay.
     """
-    ankles = [t[:, leg[2]] for leg in skeleton.legs]
-    fixes = [corrections(*foot, fps) for foot in zip(soles, planted, strict=True)]
-    shared = root_share([wish for wish, _ in fixes], [p.any(1) for p in planted], fps)
-    t = t + shared[:, None]
-    for leg, ankle, sole, (wish, weight) in zip(skeleton.legs, ankles, soles, fixes, strict=True):
-        move = shared + weight[:, None] * (wish - shared)
-        if has_floor:
-            move[:, 1] = np.maximum(move[:, 1], -sole[..., 1].min(1))
-        else:
-            move[:, 1] = 0
-        if np.abs(move - shared).max() < 1e-5:
+    size = leg_length(skeleton.skin.T_world_joint[:, :3, 3], skeleton.legs) / ADULT_LEG_M
+    left_m = np.full(len(t), LOWEST_M * size)
+    for last in range(MOST_ROUNDS):
+        paths = [sole_paths(skeleton.skin, rest, transforms(R, t), sole) for sole in both]
+        sinks = np.maximum(0, -np.min([low for _, low in paths], axis=0))
+        if last == MOST_ROUNDS - 2 and has_floor and sinks.max() > HELD_M * size:
+            t = t + _envelope(sinks, fps)[:, None, None] * [0, 1, 0]
             continue
-        R = reach(skeleton, leg, R, t, ankle + move)
+        fixes = [
+            corrections(points, low, stands, fps, size)
+            for (points, low), stands in zip(paths, planted, strict=True)
+        ]
+        off = [
+            np.abs(wish[stands.any(1)]) for (wish, _), stands in zip(fixes, planted, strict=True)
+        ]
+        if not has_floor:
+            off = [o[:, [0, 2]] for o in off]
+        if max([sinks.max() * has_floor, *(o.max() for o in off if o.size)]) < HELD_M * size:
+            break
+        lows = [low for _, low in paths]
+        high = t[:, skeleton.root, 1]
+        R, t = _held(skeleton, R, t, lows, fixes, planted, fps, left_m if has_floor else None)
+        left_m = left_m - (high - t[:, skeleton.root, 1])
+    return R, t
+
+
+def _envelope(sinks: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
+    """A smooth curve that is nowhere below `sinks`."""
+    wide = 2 * round(2 * LIFT_S * fps) + 1
+    return gaussian_filter1d(
+        maximum_filter1d(sinks, wide), LIFT_S * fps, mode="nearest", truncate=2
+    )
+
+
+def _held(
+    skeleton: DrivenSkeleton,
+    R: Float[np.ndarray, "frames joints 3 3"],
+    t: Float[np.ndarray, "frames joints 3"],
+    lows: list[Float[np.ndarray, " frames"]],
+    fixes: list[tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]],
+    planted: list[Bool[np.ndarray, "frames 2"]],
+    fps: float,
+    left_m: Float[np.ndarray, " frames"] | None,
+) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
+    """One round of `lock_feet`. The body may be lowered by `left_m`; None without a floor."""
+    shared = root_share([wish for wish, _ in fixes], [p.any(1) for p in planted], fps)
+    moves = [shared + weight[:, None] * (wish - shared) for wish, weight in fixes]
+    for move, low in zip(moves, lows, strict=True):
+        move[:, 1] = 0 if left_m is None else np.maximum(move[:, 1], -low)
+    targets = [t[:, leg[2]] + move for leg, move in zip(skeleton.legs, moves, strict=True)]
+    t = t + shared[:, None]
+    if left_m is not None:
+        short = [
+            weight * _out_of_reach(skeleton, leg, t, target)
+            for leg, target, (_, weight) in zip(skeleton.legs, targets, fixes, strict=True)
+        ]
+        drop = _envelope(np.minimum(np.max(short, axis=0), np.maximum(left_m, 0)), fps)
+        t = t - drop[:, None, None] * [0, 1, 0]
+    for leg, target in zip(skeleton.legs, targets, strict=True):
+        if np.abs(target - t[:, leg[2]]).max() < 1e-5:
+            continue
+        R = reach(skeleton, leg, R, t, target)
         t = positions_on(skeleton, R, t[:, skeleton.root])
     return R, t
+
+
+def _out_of_reach(
+    skeleton: DrivenSkeleton,
+    leg: tuple[int, int, int],
+    t: Float[np.ndarray, "frames joints 3"],
+    target: Float[np.ndarray, "frames 3"],
+) -> Float[np.ndarray, " frames"]:
+    """How far the hip is too high for the ankle to meet `target` (metres)."""
+    hip, knee, ankle = (t[:, j] for j in leg)
+    length = np.linalg.norm(knee - hip, axis=1) + np.linalg.norm(ankle - knee, axis=1)
+    away = hip - target
+    aside = np.linalg.norm(away[:, [0, 2]], axis=1)
+    upright = np.sqrt(np.maximum((STRAIGHT * length) ** 2 - aside**2, 0))
+    return np.where(aside < STRAIGHT * length, np.maximum(0, away[:, 1] - upright), 0)
 
 
 def reach(
@@ -165,8 +255,7 @@ def reach(
     a, b, c = t[:, hip], t[:, knee], t[:, ankle]
     thigh, shin = np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1)
     now = np.linalg.norm(c - a, axis=1)
-    # A leg never quite straightens, so that it cannot snap.
-    longest = np.maximum(0.998 * (thigh + shin), np.minimum(now, thigh + shin))
+    longest = np.maximum(STRAIGHT * (thigh + shin), np.minimum(now, thigh + shin))
     wanted = np.clip(np.linalg.norm(target - a, axis=1), np.abs(thigh - shin) + 1e-4, longest)
 
     def inner(d: np.ndarray) -> np.ndarray:

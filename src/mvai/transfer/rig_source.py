@@ -15,9 +15,9 @@ from jaxtyping import Float
 from mvai.body.bone_transforms import bone_transforms
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import nearest_rotations
-from mvai.transfer.floor import sole_groups
 from mvai.transfer.legs import body_legs, leg_length
 from mvai.transfer.rig_retarget import DrivenSkeleton
+from mvai.transfer.rig_soles import Sole, soles
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Character, MeshSequence, MvaiError, Skin
 from mvai.types.names import FINGERS
@@ -103,14 +103,12 @@ def mesh_motion(
                 R[:, joint] = R[:, parent] @ above @ R[:, local]
     at = skin.T_world_joint[skeleton.root, :3, 3]
     own = character.skin is not None and character.skin.joints == skin.joints
+    left, right = soles(skeleton, rest)
     return SourceMotion(
         R_world_joint=R,
         root=np.einsum("fab,b->fa", D[:, skeleton.root, :, :3], at) + D[:, skeleton.root, :, 3],
         leg_m=leg_length(skin.T_world_joint[:, :3, 3], skeleton.legs),
-        feet=(
-            _heel_and_toes(skin, rest, V, skeleton.legs[0][2]),
-            _heel_and_toes(skin, rest, V, skeleton.legs[1][2]),
-        ),
+        feet=(_heel_and_toes(V, left), _heel_and_toes(V, right)),
         lowest=V[..., 1].min(1).astype(np.float64),
         skin=skin if own else None,
         R_world_bone=R_bone if own else None,
@@ -147,8 +145,6 @@ def _without_twists(skeleton: DrivenSkeleton) -> Skin:
     )
 
 
-def _heel_and_toes(
-    skin: Skin, rest: np.ndarray, V: np.ndarray, ankle: int
-) -> Float[np.ndarray, "frames 2 3"]:
+def _heel_and_toes(V: np.ndarray, sole: Sole) -> Float[np.ndarray, "frames 2 3"]:
     """Middle of the back and the front of a foot's sole in every frame."""
-    return np.stack([V[:, ids].mean(1) for ids in sole_groups(skin, rest, ankle)], 1).astype(float)
+    return np.stack([V[:, ids].mean(1) for ids in (sole.heel, sole.toes)], 1).astype(float)

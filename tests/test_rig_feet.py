@@ -1,0 +1,108 @@
+"""Feet on the floor: a floor that seems to slope, soles, and legs too short or too long."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from mvai.body.anny import anny_body
+from mvai.body.skinning import posed_vertices
+from mvai.geometry.rigid import transforms
+from mvai.transfer.floor import what_stands
+from mvai.transfer.rig import drive
+from mvai.transfer.rig_feet import lock_feet
+from mvai.transfer.rig_ground import floor_slope
+from mvai.transfer.rig_retarget import DrivenSkeleton
+from mvai.transfer.rig_soles import outermost, sole_paths, soles
+from mvai.types import Skin
+from test_transfer import own_registration, sequence
+
+BODY = anny_body()
+
+
+def steps(rise: float, count: int = 6, length_m: float = 0.4) -> np.ndarray:
+    """Path of a body that stands 12 frames, moves on in 3 and stands again, over a slope."""
+    z = np.repeat(np.arange(count) * length_m, 15).astype(float)
+    for k in range(1, count):
+        z[15 * k - 3 : 15 * k] += length_m * np.array([0.25, 0.5, 0.75])
+    return np.stack([0 * z, rise * z, z], 1)
+
+
+@pytest.mark.parametrize(("rise", "found"), [(0.02, 0.02), (-0.03, -0.03), (0.3, 0.0)])
+def test_a_slight_slope_is_found_and_a_ramp_is_left(rise: float, found: float):
+    points = steps(rise)[:, None] + np.array([[0.1, 0, 0], [0.1, 0, 0.2]])
+    slope = floor_slope(points, points[..., 1].min(1), 30.0)
+    np.testing.assert_allclose(slope, [0, found], atol=0.006)
+
+
+def test_heels_above_toes_are_no_slope():
+    points = np.zeros((60, 2, 3)) + np.array([[0, 0.03, 0], [0, 0, 0.2]])
+    assert np.abs(floor_slope(points, np.zeros(60), 30.0)).max() < 0.06
+    assert not floor_slope(points[:2], np.zeros(2), 30.0).any()
+
+
+def test_who_climbs_a_sloping_floor_stays_on_the_ground():
+    path = steps(0.025)
+    rotvecs = np.zeros((len(path), len(BODY.joints), 3))
+    posed = posed_vertices(drive(own_registration(), sequence(rotvecs, path=path)))
+    stands = np.arange(len(path)) % 15 < 10
+    assert np.abs(posed[stands][..., 1].min(1)).max() < 0.004
+
+
+def test_a_swinging_foot_does_not_carry():
+    left, right, other = np.array([0.0, -0.1]), np.array([0.1, 0.0]), np.array([0.5, 0.5])
+    on = [np.array([True, False]), np.array([False, True])]
+    np.testing.assert_array_equal(what_stands([left, right], other, on), [0, 0])
+    off = [np.zeros(2, bool)] * 2
+    np.testing.assert_array_equal(what_stands([left, right], other, off), [0, -0.1])
+
+
+def shoe(turn: np.ndarray) -> DrivenSkeleton:
+    """A skeleton whose feet stand at rest as `turn` says."""
+    T = np.tile(np.eye(4), (4, 1, 1))
+    T[1:, 1, 3] = 0.9, 0.5, 0.1
+    T[3, :3, :3] = turn
+    joints = ("Hips", "LeftUpLeg", "LeftLeg", "LeftFoot")
+    skin = Skin(joints, (-1, 0, 1, 2), T, np.full((12, 1), 3), np.ones((12, 1)))
+    return DrivenSkeleton(skin, np.arange(4), np.tile(np.eye(3), (4, 1, 1)), ((1, 2, 3),) * 2, 0)
+
+
+@pytest.mark.parametrize("pitch_deg", [0, 40])
+def test_the_sole_is_the_underside_of_the_foot_at_rest(pitch_deg: float):
+    """A foot that hangs by its toes at rest."""
+    flat = np.array([[x, y, z] for y in (0, 0.08) for z in (-0.05, 0.07, 0.2) for x in (0, 0.08)])
+    turn = Rotation.from_euler("x", pitch_deg, degrees=True).as_matrix()
+    sole = soles(shoe(turn), flat @ turn.T + [0, 0.05, 0])[0]
+    assert set(sole.heel) == {0, 1} and set(sole.toes) == {4, 5}
+    assert set(sole.outline) == {0, 1, 4, 5, 6, 7, 10, 11}
+
+
+def test_the_outermost_hold_the_lowest_in_any_pose():
+    points = np.random.default_rng(0).normal(size=(3000, 3)) * [1, 0.3, 2]
+    some = outermost(points)
+    turns = Rotation.random(50, random_state=1).as_matrix()
+    for R in turns:
+        height = points @ R[1]
+        assert height[some].min() - height.min() < 0.05 * np.ptp(height)
+
+
+@pytest.mark.parametrize("rise_m", [0.04, -0.04])
+def test_the_hips_move_where_legs_cannot(rise_m: float):
+    """Straight legs above the floor are lowered; those pressed into it are bent."""
+    registration = own_registration()
+    skeleton, rest = registration.skeleton, registration.character.mesh.vertices
+    frames = 30
+    R = np.tile(skeleton.skin.T_world_joint[:, :3, :3], (frames, 1, 1, 1))
+    t = np.tile(skeleton.skin.T_world_joint[:, :3, 3], (frames, 1, 1))
+    t[..., 1] += rise_m - rest[:, 1].min()
+    both = soles(skeleton, rest)
+    planted = [np.ones((frames, 2), bool)] * 2
+    R_held, t_held = lock_feet(skeleton, rest, both, R, t, planted, 30.0)
+    for sole in both:
+        _, lowest = sole_paths(skeleton.skin, rest, transforms(R_held, t_held), sole)
+        assert np.abs(lowest).max() < 0.002
+    moved = t_held[:, skeleton.root, 1] - t[:, skeleton.root, 1]
+    assert (moved < -0.02).all() if rise_m > 0 else np.abs(moved).max() < 0.01
+    free, _ = lock_feet(skeleton, rest, both, R, t, planted, 30.0, has_floor=False)
+    np.testing.assert_array_equal(free, R)
