@@ -41,9 +41,9 @@ REACH = 0.08
 fold is not free anyway."""
 STEPS = (40, 25)
 """Of descent with all candidates and with the few that are kept."""
-STEPS_SPARED = (70, 50)
+STEPS_SPARED = (100, 60)
 """The same, where edges are strained much."""
-LEAST = 0.005
+LEAST = 0.001
 """Smaller weights are dropped there."""
 
 

@@ -32,8 +32,8 @@ MOST = 8000
 """Vertices whose weights are changed; those of the most strained edges, where there are more."""
 ROOT = 1e-3
 """Least weight to begin with, since the slope at none is 0."""
-RATE, LEAST_RATE = 0.03, 0.001
-"""Steps of roots of weights, at the beginning and at the end."""
+RATE = 0.015
+"""The first step of a root of a weight; later ones become smaller."""
 TURNS_AGAIN = 35
 """After so many steps rotations of the surroundings are fitted again."""
 FLAT = 1e-3
@@ -149,7 +149,7 @@ def spared(
         down = 2 * u / size * (down - (w * down).sum(1, keepdims=True))
         mean, square = 0.9 * mean + 0.1 * down, 0.999 * square + 0.001 * down**2
         root = np.sqrt(square / (1 - 0.999 ** (k + 1)))
-        rate = RATE * (1 - k / steps) + LEAST_RATE
+        rate = RATE * (1 - k / steps)
         u = u - rate * mean / (1 - 0.9 ** (k + 1)) / (root + FLAT * root.mean() + TINY)
     return u * u / (u * u).sum(1, keepdims=True)
 
