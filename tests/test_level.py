@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
 from mvai.reconstruct.kinematics import Kinematics
-from mvai.reconstruct.level import level, posture
+from mvai.reconstruct.level import balance, level, posture
 from mvai.types.names import BODY_JOINTS
 
 
@@ -71,3 +71,19 @@ def test_a_foot_that_is_still_in_the_air_is_not_on_the_floor():
     nothing = np.zeros((frames, 3)), np.zeros(frames)
     T = level(nothing[0] + [0, 1, 0], nothing[1], feet, planted, nothing[0])
     assert abs(T[1, :3] @ feet[0, 0] + T[1, 3]) < 1e-6
+
+
+def test_who_holds_a_foot_up_stands_on_the_other_leg():
+    def leg(side: str, thigh: float, knee: float) -> dict[str, float]:
+        return {f"{side}UpLeg": thigh, f"{side}Leg": knee}
+
+    crane = joints_of(leg("Right", -1.2, 1.6))
+    lean, standing = balance(BODY_JOINTS, crane)
+    assert standing[0] == 1
+    # From the left foot, not from between the feet, to the centre of mass.
+    foot = crane[0, BODY_JOINTS.index("LeftFoot")]
+    assert abs(lean[0, 0] + foot[0]) < 0.05 < foot[0] and lean[0, 1] > 0.8
+    assert abs(balance(BODY_JOINTS, joints_of({}))[0][0, 0]) < 0.01
+    # Nobody stands on two bent legs.
+    bent = joints_of(leg("Right", -1.2, 1.6) | leg("Left", -0.9, 1.3))
+    assert balance(BODY_JOINTS, bent)[1][0] < 0.5

@@ -26,6 +26,8 @@ SEGMENTS = (
 )
 """Mass of the limbs' segments as a share of the body's, and their ends."""
 
+RAISED_M = 0.15
+"""A foot this far above the other one is off the floor."""
 STEEPEST_RAD = np.deg2rad(66)
 """A person tilted more than this in the camera's view is taken to lie, not to stand: cameras rarely
 look down more steeply, and one that is held nearly level sees whoever lies along its view tilted
@@ -127,6 +129,8 @@ def balance(
 ) -> tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]:
     """From the middle of the feet to the centre of mass, and whether the legs stand (0 to 1).
 
+    Of somebody who stands on one leg and holds the other foot up it is that leg's foot.
+
     Segment masses after Winter, Biomechanics and Motor Control of Human Movement, table 4.1, each
     at the middle of its segment.
     """
@@ -135,21 +139,31 @@ def balance(
         return t_world_joint[:, joints.index(name)]
 
     mass = 0.081 * at("Head") + 0.497 * (at("Hips") + at("Neck")) / 2
-    straight = np.ones(len(t_world_joint))
-    support = np.zeros_like(mass)
-    for side in SIDES:
+    straight, support, raised = [], [], []
+    for side, other in (SIDES, SIDES[::-1]):
         for share, a, b in SEGMENTS:
             mass = mass + share * (at(side + a) + at(side + b)) / 2
         hip, knee, ankle = (at(side + n) for n in ("UpLeg", "Leg", "Foot"))
         length = np.linalg.norm(hip - knee, axis=1) + np.linalg.norm(knee - ankle, axis=1)
         reach = np.linalg.norm(hip - ankle, axis=1) / np.maximum(length, 1e-9)
-        straight = np.minimum(straight, np.clip((reach - 0.85) / 0.1, 0, 1))
-        support = support + (at(f"{side}Foot") + at(f"{side}ToeBase")) / 4
-    total = 0.578 + 2 * sum(share for share, _, _ in SEGMENTS)
-    lean = mass / total - support
-    tilt = np.arccos(np.clip(lean[:, 1] / np.maximum(np.linalg.norm(lean, axis=1), 1e-9), -1, 1))
-    # Straight legs that lie are not standing, and no camera is tilted that far.
-    return lean, straight * (tilt < STEEPEST_RAD)
+        straight.append(np.clip((reach - 0.85) / 0.1, 0, 1))
+        support.append((ankle + at(f"{side}ToeBase")) / 2)
+        # Up is along the leg, if this one stands.
+        raised.append(((at(f"{other}Foot") - ankle) * _unit(hip - ankle)).sum(1) > RAISED_M)
+    mass = mass / (0.578 + 2 * sum(share for share, _, _ in SEGMENTS))
+    ways = [
+        (np.minimum(*straight), (support[0] + support[1]) / 2),
+        *((straight[i] * raised[i], support[i]) for i in (0, 1)),
+    ]
+    lean, standing = np.zeros_like(mass), np.full(len(mass), -1.0)
+    for sure, feet in ways:
+        d = mass - feet
+        tilt = np.arccos(np.clip(_unit(d)[:, 1], -1, 1))
+        # Straight legs that lie are not standing, and no camera is tilted that far.
+        surely = sure * (tilt < STEEPEST_RAD)
+        better = surely > standing
+        lean[better], standing[better] = d[better], surely[better]
+    return lean, standing
 
 
 def posture(
