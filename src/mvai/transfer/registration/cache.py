@@ -61,6 +61,7 @@ def code_sha256() -> str:
     for files in (
         here.glob("*.py"),
         above.glob("rig*.py"),
+        above.glob("legs.py"),
         above.with_name("geometry").glob("*.py"),
     ):
         for file in sorted(files):
