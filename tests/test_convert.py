@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 import trimesh
 
 import fake_stages
+import mvai
 import result_makers as make
 from mvai.body import body_model
 from mvai.body.anny import anny_body
 from mvai.cli import main
 from mvai.io.archive import read_archive
+from mvai.progress import Silent
 from mvai.transfer.rig_smpl import smpl_motion
 from mvai.transfer.rig_source import body_motion
 from mvai.types import MeshSequence, MvaiError
@@ -93,6 +96,27 @@ def test_what_does_not_fit_to_a_result_is_refused(command: str, tmp_path: Path, 
             assert main([*start, str(bvh), "-o", str(out), *options]) == 2
             assert "behind it" in capfd.readouterr().err
     assert not out.exists()
+
+
+def test_no_second_is_counted_in_two_stages(tmp_path: Path, monkeypatch):
+    fake_stages.install(monkeypatch, "transfer")
+    names, open_stages = [], []
+
+    class Flat(Silent):
+        @contextlib.contextmanager
+        def stage(self, name: str):
+            assert not open_stages, f"{name} within {open_stages[0]}"
+            names.append(name)
+            open_stages.append(name)
+            yield lambda done, total: None
+            open_stages.pop()
+
+    box = trimesh.creation.box((0.5, 1.8, 0.3))
+    for i in range(2):
+        box.export(tmp_path / f"{i}.obj")
+    hero = fake_stages.character(tmp_path / "hero.ply")
+    mvai.transfer_sequence(tmp_path, hero, report=Flat())
+    assert names == ["import", "read inputs", "fit skeleton", "transfer"]
 
 
 def test_a_smoothed_archive_says_that_it_stays_so(tmp_path: Path, monkeypatch, capfd):

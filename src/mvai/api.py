@@ -212,7 +212,7 @@ def transfer_sequence(
     """Make a character do what a mesh sequence does; arguments as for `imitate`.
 
     Args:
-        sequence: an archive, or what `import_results` reads, such as a folder of meshes.
+        sequence: an archive, or a folder that `import_results` reads, such as one of meshes.
 
     Raises:
         MvaiError: an input cannot be used or an output cannot be written.
@@ -221,15 +221,15 @@ def transfer_sequence(
     check_outputs(outputs, inputs=read)
     watch = Stopwatch(report or Silent())
     config = pipeline.configured("transfer", transfer)
+    if isinstance(sequence, Archive):
+        done = sequence
+    elif Path(sequence).is_dir():
+        done = _imported(sequence, 0, None, None, None, watch)
+    else:
+        done = read_archive(sequence)
+    if done.sequence is None:
+        raise MvaiError(f"{sequence}: it holds no mesh sequence; run `mvai reconstruct` again.")
     with watch.stage("read inputs"):
-        if isinstance(sequence, Archive):
-            done = sequence
-        elif Path(sequence).is_dir():
-            done = _imported(sequence, 0, None, None, None, watch)
-        else:
-            done = read_archive(sequence)
-        if done.sequence is None:
-            raise MvaiError(f"{sequence}: it holds no mesh sequence; run `mvai reconstruct` again.")
         character = read_character(identity, up, facing, unit)
     registration = pipeline.register(character, config, watch)
     done = pipeline.transfer_archive(done, registration, config, watch)

@@ -187,8 +187,8 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise MvaiError(
-            f"{path}: this is not an mvai archive (.npz), or it is damaged; give one that mvai "
-            "wrote, or make it again from the video."
+            f"{path}: this is not an mvai archive (.npz), or it is damaged; make it again from the "
+            "video, or with `mvai convert` from what another tool wrote."
         ) from error
 
 
