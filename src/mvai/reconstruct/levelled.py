@@ -86,7 +86,8 @@ def levelled(
             below = below & leg_outside(keypoints, side)
         away = sway(feet, vertices.mean(1), vertices[..., 1].min(1), keypoints.fps, below)
         if away.any():
-            vertices, path = vertices - away[:, None].astype(np.float32), -away
+            vertices -= away[:, None].astype(np.float32)
+            path = -away
     return MeshSequence(
         vertices=vertices,
         faces=body.faces,
