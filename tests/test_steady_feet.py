@@ -64,6 +64,15 @@ def test_legs_below_the_picture_keep_to_the_floor():
     assert np.ptp(feet[:, 0, 0, 1] - found[:, 1]) < 0.05
 
 
+def test_who_jumps_with_his_legs_below_the_picture_jumps():
+    t = np.arange(120) / FPS
+    feet = standing(120)
+    feet[..., 1] += np.maximum(0, 0.3 - 4.9 * (t - 2) ** 2)[:, None, None]
+    feet[..., 1] += np.random.default_rng(0).normal(0, 0.002, feet.shape[:3])
+    found = sway(feet, feet.mean((1, 2)), low(feet), FPS, np.ones(120, bool))
+    assert np.abs(found[:, 1]).max() < 0.1
+
+
 @pytest.mark.parametrize("frames", [0, 1, 5, 20])
 def test_short_clips_are_left_alone(frames: int):
     assert not seen(standing(frames)).any()

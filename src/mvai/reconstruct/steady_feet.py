@@ -22,6 +22,8 @@ SWAY_M_S, NOISE_M, FAR_M = 0.1, 0.03, 0.3
 foot's place from frame to frame, and of how far the body is moved."""
 RISES_M_S, LEVEL_M, HIGH_M = 0.05, 0.01, 1.0
 """The same up and down, for somebody who goes nowhere."""
+BELOW_M = 0.1
+"""Of the lower foot's height where nobody sees it: people jump."""
 SLOPE = 0.2
 """Deviation of how much a levelled floor rises by the metre: the vertical is off by 6 to 9
 degrees."""
@@ -60,16 +62,17 @@ def sway(
     # Heels and toes that stand on one floor are not equally high.
     every = range(points.shape[1])
     usual = [np.median(points[still[:, i], i, 1]) if still[:, i].any() else 0.0 for i in every]
-    height = points[..., 1] - usual
+    height, noise = points[..., 1] - usual, np.full(points.shape[1], LEVEL_M)
     if below is not None and below.any():
         low = points[..., 1].min(1)
         stood = still.any(1) if still.any() else below
         height = np.column_stack([height, low - np.median(low[stood])])
         still = np.column_stack([still, below])
+        noise = np.append(noise, BELOW_M)
     along = gaussian_filter1d(centre[:, [0, 2]], PACE_S * fps, axis=0, mode="nearest")
     pace = np.linalg.norm(np.diff(along, axis=0), axis=1) * fps
     rising = np.hypot(RISES_M_S, SLOPE * pace)
-    out[:, 1] = moved(height, still, fps, rising, LEVEL_M, HIGH_M, FLOOR_M)
+    out[:, 1] = moved(height, still, fps, rising, noise, HIGH_M, FLOOR_M)
     return out
 
 
@@ -78,7 +81,7 @@ def moved(
     still: Bool[np.ndarray, "frames points"],
     fps: float,
     speed_m_s: float | Float[np.ndarray, " steps"],
-    noise_m: float,
+    noise_m: float | Float[np.ndarray, " points"],
     far_m: float,
     apart_m: float | None = None,
 ) -> Float[np.ndarray, " frames"]:
@@ -99,7 +102,7 @@ def moved(
     if not stood:
         return np.zeros(frames)
     # The unknowns are the movement in every frame, then the place of every stand.
-    every = np.arange(frames)
+    every, noise = np.arange(frames), np.broadcast_to(noise_m, still.shape[1])
     step = np.broadcast_to(fps**0.5 / np.asarray(speed_m_s), frames - 1)
     equations = [
         (every[:, None], np.full((frames, 1), 1 / far_m), np.zeros(frames)),
@@ -107,7 +110,7 @@ def moved(
     ]
     for k, (i, a, b) in enumerate(stood):
         columns = np.stack([every[a:b], np.full(b - a, frames + k)], 1)
-        equations.append((columns, np.full((b - a, 2), 1 / noise_m), place[a:b, i] / noise_m))
+        equations.append((columns, np.full((b - a, 2), 1 / noise[i]), place[a:b, i] / noise[i]))
     known = np.concatenate([wanted for _, _, wanted in equations])
     columns = np.concatenate([c.ravel() for c, _, _ in equations])
     values = np.concatenate([v.ravel() for _, v, _ in equations])
