@@ -87,6 +87,6 @@ class AgreedMatch:
         self.surface = pool.some(torch.from_numpy(chosen))
 
     def pairs(self, x: Tensor, frames: np.ndarray, whole: object, done: float) -> Pairs:
-        """See `npt_match.Match`."""
+        """See `match.Match`."""
         robust = ROBUST_M[0] ** (1 - done) * ROBUST_M[1] ** done
         return Pairs(self.surface, x, 1.0, robust)
