@@ -58,7 +58,17 @@ def cape(thickness_m: float) -> Mesh:
 
 
 SKY = trimesh.creation.icosphere(2, 9.0)
+
+
+def horse() -> Mesh:
+    """Stands beside the figure, and is as tall."""
+    legs = [block((x, 0, z), (x + 0.1, 0.95, z + 0.1)) for x in (1.12, 1.38) for z in (-0.68, 0.58)]
+    trunk, head = block((1.1, 0.9, -0.7), (1.5, 1.4, 0.7)), block((1.2, 1.2, 0.6), (1.4, 1.9, 1))
+    return joined(trunk, head, *legs)
+
+
 SCENES = {
+    "horse": horse(),
     "floor": block((-3, -0.02, -3), (3, 0, 3)),
     "wall behind": block((-2, -0.5, -1.02), (2, 3, -1)),
     "sky": Mesh(np.asarray(SKY.vertices), np.asarray(SKY.faces)),

@@ -103,7 +103,7 @@ def test_limbs_as_long_as_peoples_make_up_for_a_strange_surface(monkeypatch):
             assert abs(at["left_knee"][1] - legs_m / 2) < 0.1
             assert abs(at["right_elbow"][0] + 0.465) < 0.1
         else:
-            with pytest.raises(MvaiError, match="fits the character badly"):
+            with pytest.raises(MvaiError, match=r"no human body fits the character \(only 80 %"):
                 find_body.find_body(BODY, hero, nobody)
 
 

@@ -41,6 +41,10 @@ SOLID, SPARSE, UPRIGHT, NARROW_TOP = 0.02, 0.8, 0.75, 0.65
 """A figure is thicker than the first, as a share of its height (twice its volume by its surface),
 fills less than the second of its box, is taller than the third of its width, and its top tenth is
 narrower than the last of that."""
+LEVELS = np.arange(0.06, 0.36, 0.03)
+"""Heights, as shares of a figure's, at which its legs are looked at."""
+KNEES, COLUMNS_APART = 0.25, 0.04
+"""Columns are counted up to the first of them, and are as far apart as the second."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +155,14 @@ def people(pieces: Pieces, groups: list[Bool[np.ndarray, " pieces"]]) -> list[in
     """Which groups of pieces (+Y up) are people, the likeliest first.
 
     Others beside the first are people if they are nearly as tall and stand on two legs; robes and
-    skirts hide those, so where the first has none the others need none.
+    skirts hide those, so where the first has none the others need none. None of them stands on
+    four, unless all do.
     """
     heights = [float(pieces.high[g, 1].max() - pieces.low[g, 1].min()) for g in groups]
     tall = [k for k, h in enumerate(heights) if h > 0.3 * max(heights)]
     figures = [k for k in tall if is_figure(pieces, groups[k])]
+    # A horse beside a rider is as tall; alone it is what the user gave.
+    figures = [k for k in figures if not _on_four_legs(pieces, groups[k])] or figures
     legs = {k: _has_legs(pieces, groups[k]) for k in figures}
     figures.sort(key=lambda k: (legs[k], pieces.area[groups[k]].sum()), reverse=True)
     return [
@@ -292,14 +299,35 @@ def _has_legs(pieces: Pieces, which: Bool[np.ndarray, " pieces"]) -> bool:
     return legs_part(sample_surface(pieces.mesh.vertices, pieces.faces(which), 6000)[0])
 
 
+def _on_four_legs(pieces: Pieces, which: Bool[np.ndarray, " pieces"]) -> bool:
+    points = sample_surface(pieces.mesh.vertices, pieces.faces(which), 6000)[0]
+    return columns(points) > 3
+
+
+def columns(points: Float[np.ndarray, "points 3"]) -> int:
+    """On how many columns a figure (+Y up) stands at most heights below its knees."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    low, height = points[:, 1].min(), np.ptp(points[:, 1])
+    counts = []
+    for level in LEVELS[LEVELS < KNEES]:
+        inside = points[np.abs(points[:, 1] - low - level * height) < 0.02 * height][:, [0, 2]]
+        a, b = KDTree(inside).query_pairs(COLUMNS_APART * height, output_type="ndarray").T
+        graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(inside),) * 2)
+        label = connected_components(graph, directed=False)[1]
+        counts.append(int((np.bincount(label) > 0.05 * len(inside)).sum()) if len(inside) else 0)
+    return int(np.median(counts))
+
+
 def legs_part(points: Float[np.ndarray, "points 3"]) -> bool:
     """Whether a figure (+Y up) stands on two columns, side by side or one before the other."""
     low, height = points[:, 1].min(), np.ptp(points[:, 1])
     free = {0: 0, 2: 0}
-    levels = np.arange(0.06, 0.36, 0.03)
-    for level in levels:
+    for level in LEVELS:
         inside = points[np.abs(points[:, 1] - low - level * height) < 0.02 * height]
         for axis in free:
             gaps = np.diff(np.sort(inside[:, axis]))
             free[axis] += len(gaps) > 8 and gaps.max() > 0.025 * height
-    return max(free.values()) > len(levels) / 2
+    return max(free.values()) > len(LEVELS) / 2

@@ -23,7 +23,7 @@ from mvai.transfer.registration.find_joints import (
     find_joints,
     limb_fault,
 )
-from mvai.transfer.registration.fit import FittedTemplate, fit_template
+from mvai.transfer.registration.fit import FittedTemplate, fit_template, lost_limbs
 from mvai.transfer.registration.geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.registration.joints_file import read_joints, write_joints
 from mvai.types import Character, MvaiError
@@ -43,6 +43,22 @@ TOUCH = 0.01
 MISS = 0.03
 """A joint whose place in the fit is this share of the height away from where it was found is
 uncertain."""
+
+
+PROMISING = 0.75
+"""Coverage of a coarse fit from which a finer one may become sure."""
+
+
+OWN_RIG = "A .glb with a humanoid rig of its own is driven through that."
+LIMB_WORDS = {
+    f"{side}{bone}": f"{side.lower()} {word}"
+    for side in SIDES
+    for bone, word in (("ForeArm", "forearm"), ("Leg", "shin"))
+}
+
+
+class BodyNotFoundError(MvaiError):
+    """No human body is found in a character, or none that fits."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +90,7 @@ def find_body(
     found = None if stored is None else _unpacked(stored)
     if found is None:
         found = _find_body(body, character, detector, file)
-        height = float(np.ptp(character.mesh.vertices[:, 1]))
-        if _hands_apart(body, found.fit.vertices) < TOUCH * height:
+        if _hands_touch(body, character, found.fit):
             raise MvaiError(
                 f"{character.name}: the character's hands lie on each other, so that its surface "
                 "cannot be shared out between them; put it in A- or T-pose."
@@ -83,6 +98,38 @@ def find_body(
         if file is None:
             keep(key, _packed(found))
     return found
+
+
+def see_body(body: LinearBody, character: Character, detector: ImageDetector) -> FoundBody | None:
+    """The template fitted to what the detector alone sees, None where it is not sure to fit.
+
+    Of the characters in which no body is found as they stand this is a look from another side: a
+    coarse fit to the surface says whether a finer one may cover enough of it.
+    """
+    key = cache_key(character.mesh, detector)
+    stored = read_kept(key)
+    if stored is not None:
+        return _unpacked(stored)
+    height = float(np.ptp(character.mesh.vertices[:, 1]))
+    try:
+        seen = find_joints(character, detector)
+    except MvaiError:
+        return None
+    if limb_fault(character.name, seen, height) is not None:
+        return None
+    if fit_template(body, seen, character.mesh, coarse=True).coverage < PROMISING:
+        return None
+    fit = fit_template(body, seen, character.mesh)
+    if fit.coverage < SURE or _hands_touch(body, character, fit):
+        return None
+    found = FoundBody(fit, _with_confidence(body, fit, seen, height))
+    keep(key, _packed(found))
+    return found
+
+
+def _hands_touch(body: LinearBody, character: Character, fit: FittedTemplate) -> bool:
+    height = float(np.ptp(character.mesh.vertices[:, 1]))
+    return _hands_apart(body, fit.vertices) < TOUCH * height
 
 
 def _hands_apart(body: LinearBody, fitted: Float[np.ndarray, "verts 3"]) -> float:
@@ -144,18 +191,19 @@ def _find_body(
         if best.fit.coverage >= SURE:
             break
     if best is None:
-        raise MvaiError(fault)
+        raise BodyNotFoundError(f"{fault} {OWN_RIG}")
     sure = best.fit.coverage >= UNSURE
     if not sure and shaped is not None:
         best, sure = shaped, True
     if file is not None:
         write_joints(file, character, best.joints)
     if not sure:
-        raise MvaiError(_unsure(character, best.fit.coverage, file))
+        lost = lost_limbs(body, best.fit.vertices, character.mesh, height)
+        raise BodyNotFoundError(_unsure(character, best.fit.coverage, lost, file))
     return best
 
 
-def _unsure(character: Character, coverage: float, file: Path | None) -> str:
+def _unsure(character: Character, coverage: float, lost: list[str], file: Path | None) -> str:
     name = f"{character.name}_joints.json" if file is None else str(file)
     how = (
         f"run again with --transfer.joints {name} to get a picture of what was found and a file "
@@ -163,10 +211,11 @@ def _unsure(character: Character, coverage: float, file: Path | None) -> str:
         if file is None
         else f"look at {file.with_suffix('.png')}, correct the joints in {name} and run again"
     )
-    return (
-        f"{character.name}: a human body fits the character badly (only {100 * coverage:.0f} % of "
-        f"its surface); {how}."
-    )
+    what = f"only {100 * coverage:.0f} % of its surface"
+    if lost:
+        limbs = " and ".join(LIMB_WORDS[n] for n in lost)
+        what = f"its {limbs} {'was' if len(lost) == 1 else 'were'} not found"
+    return f"{character.name}: no human body fits the character ({what}); {how}. {OWN_RIG}"
 
 
 def _candidates(character: Character, detector: ImageDetector):

@@ -49,7 +49,7 @@ CARRIED = 0.25
 """A loose piece of which less than this share is covered is none of the body's."""
 LOST = 0.6
 """A limb of which less than this share is covered was not found."""
-ENDS_OF_LIMBS = ("ForeArm", "Leg")
+ENDS_OF_LIMBS = tuple(side + name for side in SIDES for name in ("ForeArm", "Leg"))
 BIG_HEAD = 1.35
 """A head that must grow more than this to reach the crown is no human's."""
 OUTSIDE = 0.01
@@ -75,7 +75,11 @@ class FittedTemplate:
 
 
 def fit_template(
-    body: LinearBody, found: FoundJoints, mesh: Mesh, to_surface: bool = True
+    body: LinearBody,
+    found: FoundJoints,
+    mesh: Mesh,
+    to_surface: bool = True,
+    coarse: bool = False,
 ) -> FittedTemplate:
     """Fit shape, limb scales and rest pose.
 
@@ -84,6 +88,7 @@ def fit_template(
         found: where the character's key-points are; names are the body's regressed points.
         mesh: the character at rest.
         to_surface: False leaves the surface out (for characters whose joints are known exactly).
+        coarse: a quarter of the time, for a look at how much of the surface would be covered.
     """
     template = ScaledTemplate(body)
     use = [
@@ -114,9 +119,11 @@ def fit_template(
             weight = np.where([n.startswith(FACE) for n in names], 0.0, weight)
             prior.log_limb = pose.log_limb * (np.arange(len(LIMBS)) == _limb(template, "Head"))
         keypoints = _KeypointTerm(template, points, target, weight * _inside(mesh, target))
-        pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height)
+        stages = ROUNDS[:1] if coarse else ROUNDS
+        pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height, stages)
         _, at, _ = template.joint_transforms(pose)
-        bends = limb_bends(body, template.place(template.vertices(), pose), at, mesh)
+        placed = template.place(template.vertices(), pose)
+        bends = () if coarse else limb_bends(body, placed, at, mesh)
         if any(bends):
             prior.bends.take(bends)
             pose, surface_error = _fit_surface(
@@ -155,15 +162,10 @@ def coverage(
     ids = template_samples(body)
     own, own_normals = fitted[ids], vertex_normals(fitted, body.faces)[ids]
 
-    def covered(a: np.ndarray, na: np.ndarray, b: np.ndarray, nb: np.ndarray) -> np.ndarray:
-        distance, near = KDTree(b).query(a, k=6)
-        alike = (na[:, None] * nb[near]).sum(-1) > 0.2
-        return (alike & (distance < NEAR * height)).any(1)
-
-    here = covered(own, own_normals, samples, normals)
+    here = _covered(own, own_normals, samples, normals, height)
     shares = [float(here.mean())]
     if shares[0] <= WHOLE:
-        there = covered(samples, normals, own, own_normals)
+        there = _covered(samples, normals, own, own_normals, height)
         mirrored, _ = KDTree(samples).query(samples * [-1, 1, 1])
         both = mirrored < 0.02 * height
         if shares[0] > NEARLY_WHOLE:
@@ -171,8 +173,32 @@ def coverage(
         if both.any():
             shares.append(float(there[both].mean()))
     bone = body.strongest_joint[ids]
-    limbs = [float(here[bone == body.joint(s + n)].mean()) for s in SIDES for n in ENDS_OF_LIMBS]
+    limbs = [float(here[bone == body.joint(n)].mean()) for n in ENDS_OF_LIMBS]
     return min(float(np.mean(shares)), *(share for share in limbs if share < LOST), 1.0)
+
+
+def lost_limbs(
+    body: LinearBody, fitted: Float[np.ndarray, "verts 3"], mesh: Mesh, height: float
+) -> list[str]:
+    """Forearms and shins that were found in the wrong place: joints at their upper ends."""
+    samples, normals = sample_surface(mesh.vertices, mesh.faces, SURFACE_SAMPLES)
+    ids = template_samples(body)
+    here = _covered(fitted[ids], vertex_normals(fitted, body.faces)[ids], samples, normals, height)
+    bone = body.strongest_joint[ids]
+    return [n for n in ENDS_OF_LIMBS if here[bone == body.joint(n)].mean() < LOST]
+
+
+def _covered(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    others: Float[np.ndarray, "m 3"],
+    other_normals: Float[np.ndarray, "m 3"],
+    height: float,
+) -> Bool[np.ndarray, " n"]:
+    """Whether a point has others near that face alike."""
+    distance, near = KDTree(others).query(points, k=6)
+    alike = (normals[:, None] * other_normals[near]).sum(-1) > 0.2
+    return (alike & (distance < NEAR * height)).any(1)
 
 
 def _carried(mesh: Mesh, covered: Bool[np.ndarray, " samples"]) -> Bool[np.ndarray, " samples"]:
@@ -286,7 +312,7 @@ def _fit_surface(
     prior: Prior,
     mesh: Mesh,
     height: float,
-    stages: tuple[tuple[float, int], ...] = ROUNDS,
+    stages: tuple[tuple[float, int], ...],
 ) -> tuple[TemplatePose, float]:
     """Nearest points with agreeing normals, both ways, under a shrinking robust distance."""
     body = template.body

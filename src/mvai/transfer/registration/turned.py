@@ -16,9 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
 from mvai.io.characters import transformed
-from mvai.transfer.registration.find_body import SURE, FoundBody, find_body
+from mvai.transfer.registration.find_body import BodyNotFoundError, FoundBody, find_body, see_body
 from mvai.transfer.registration.find_joints import ImageDetector
-from mvai.types import Character, MvaiError, MvaiWarning
+from mvai.types import Character, MvaiWarning
 
 TURNS_DEG = (90, 270, 180)
 
@@ -28,15 +28,15 @@ def find_body_in_any_turn(
 ) -> tuple[FoundBody, Float[np.ndarray, "4 4"]]:
     """As `find_body`, with the turn about +Y under which the body is found.
 
-    A turn is taken only where the body then fits well, and of several the one under which it fits
-    best; the user is warned of it.
+    A turn is taken only where the detector sees a body and that fits well, and of several the one
+    under which it fits best; the user is warned of it.
 
     Raises:
         MvaiError: what `find_body` says of the character as it stands.
     """
     try:
         return find_body(body, character, detector, file), np.eye(4)
-    except MvaiError as error:
+    except BodyNotFoundError as error:
         if file is not None:
             raise
         refused = error
@@ -45,12 +45,9 @@ def find_body_in_any_turn(
         T = np.eye(4)
         # Rounded, so that axes stay axes.
         T[:3, :3] = np.rint(Rotation.from_euler("y", turn_deg, degrees=True).as_matrix())
-        try:
-            found = find_body(body, transformed(character, T), detector)
-        except MvaiError:
-            continue
-        # A back covers a front badly, but it may cover it.
-        if found.fit.coverage >= (SURE if best is None else best.fit.coverage):
+        found = see_body(body, transformed(character, T), detector)
+        # A body also covers a character that looks elsewhere; its joints then agree less.
+        if found is not None and (best is None or _sure(found) > _sure(best)):
             best, T_best = found, T
     if best is None:
         raise refused
@@ -63,3 +60,7 @@ def find_body_in_any_turn(
         stacklevel=2,
     )
     return best, T_best
+
+
+def _sure(found: FoundBody) -> float:
+    return found.fit.coverage * float(found.joints.confidence.mean())
