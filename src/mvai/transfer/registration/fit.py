@@ -123,7 +123,7 @@ def fit_template(
         pose, surface_error = _fit_surface(template, pose, keypoints, prior, mesh, height, stages)
         _, at, _ = template.joint_transforms(pose)
         placed = template.place(template.vertices(), pose)
-        bends = () if coarse else limb_bends(body, placed, at, mesh)
+        bends = [] if coarse else limb_bends(body, placed, at, mesh)
         if any(bends):
             prior.bends.take(bends)
             pose, surface_error = _fit_surface(
