@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from mvai.body.anny import anny_body
-from mvai.body.skinning import posed_vertices
+from mvai.body.skinning import posed_vertices, skinned_part
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import what_stands
 from mvai.transfer.rig import drive
 from mvai.transfer.rig_feet import lock_feet
 from mvai.transfer.rig_ground import floor_slope
+from mvai.transfer.rig_held import above_floor
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_soles import outermost, sole_paths, soles
 from mvai.types import Skin
@@ -106,3 +109,33 @@ def test_the_hips_move_where_legs_cannot(rise_m: float):
     assert (moved < -0.02).all() if rise_m > 0 else np.abs(moved).max() < 0.01
     free, _ = lock_feet(skeleton, rest, both, R, t, planted, 30.0, has_floor=False)
     np.testing.assert_array_equal(free, R)
+
+
+def test_what_a_hand_holds_stays_above_the_floor():
+    """A staff in a hand that hangs reaches through the floor; the wrist turns it up."""
+    registration = own_registration()
+    skin, rest = registration.skeleton.skin, registration.character.mesh.vertices
+    hand = skin.joints.index("LeftHand")
+    wrist = skin.T_world_joint[hand, :3, 3]
+    down = wrist[1] - rest[:, 1].min()
+    tips = wrist + np.array([[0, 0, 0.2 * k] for k in (1, 2)]) - [[0, 0.7, 0], [0, down + 0.2, 0]]
+    n = skin.weight_indices.shape[1]
+    armed = replace(
+        registration.skeleton,
+        skin=replace(
+            skin,
+            weight_indices=np.concatenate([skin.weight_indices, np.full((2, n), hand)]),
+            weights=np.concatenate([skin.weights, np.eye(1, n).repeat(2, 0)]),
+        ),
+    )
+    vertices = np.concatenate([rest, tips])
+    frames = 20
+    R = np.tile(skin.T_world_joint[:, :3, :3], (frames, 1, 1, 1))
+    t = np.tile(skin.T_world_joint[:, :3, 3], (frames, 1, 1))
+    t[..., 1] -= rest[:, 1].min()
+    R_up, t_up = above_floor(armed, vertices, [hand], R, t, 30.0)
+    tip = skinned_part(armed.skin, vertices, transforms(R_up, t_up), np.arange(2) + len(rest))
+    assert -0.002 < tip[..., 1].min() < 0.02
+    np.testing.assert_allclose(t_up[:, hand], t[:, hand], atol=1e-9)
+    same, _ = above_floor(registration.skeleton, rest, [hand], R, t, 30.0)
+    np.testing.assert_array_equal(same, R)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from mvai.types import Animation, Skin
@@ -47,6 +48,17 @@ def skinned(
     stacked = Ts_world_joint[:, :, :3].transpose(1, 3, 0, 2).reshape(-1, frames * 3)
     moved = operator @ stacked.astype(np.float32)
     return np.ascontiguousarray(moved.reshape(-1, frames, 3).transpose(1, 0, 2))
+
+
+def skinned_part(
+    skin: Skin,
+    rest_vertices: Float[np.ndarray, "verts 3"],
+    Ts_world_joint: Float[np.ndarray, "frames joints 4 4"],
+    ids: Int[np.ndarray, " some"],
+) -> Float[np.ndarray, "frames some 3"]:
+    """Positions of some vertices in all frames."""
+    part = replace(skin, weight_indices=skin.weight_indices[ids], weights=skin.weights[ids])
+    return skinned(skinning_operator(part, rest_vertices[ids]), Ts_world_joint)
 
 
 def posed_vertices(

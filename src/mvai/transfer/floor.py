@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter1d
 
-from mvai.body.skinning import share_below, skinned, skinning_operator
+from mvai.body.skinning import share_below, skinned_part
 from mvai.types import Camera, Skin
 
 FLOOR_PERCENTILE = 10.0
@@ -44,7 +44,7 @@ def lowest_points(
 
     Only some vertices are skinned: half of them are the lowest at rest, half spread over all.
     """
-    left_out = _held(skin, rest_vertices, hands)
+    left_out = held(skin, rest_vertices, hands)
     for foot in feet:
         left_out |= share_below(skin, foot) > MINE
     carries = np.flatnonzero(~left_out)
@@ -54,13 +54,13 @@ def lowest_points(
     soles = order[: count // 2]
     others = carries[np.linspace(0, len(carries) - 1, count // 2).round().astype(int)]
     ids = np.unique(np.concatenate([soles, others]))
-    return _skinned(skin, rest_vertices, Ts_world_joint, ids)[..., 1].min(1)
+    return skinned_part(skin, rest_vertices, Ts_world_joint, ids)[..., 1].min(1)
 
 
-def _held(
+def held(
     skin: Skin, rest_vertices: Float[np.ndarray, "verts 3"], hands: Sequence[int]
 ) -> Bool[np.ndarray, " verts"]:
-    """Vertices of what the hands hold."""
+    """Vertices of what the hands hold: further from them than a hand is long."""
     held = np.zeros(len(rest_vertices), bool)
     reach = HAND_LENGTH * float(np.ptp(rest_vertices[:, 1]))
     for hand in hands:
@@ -105,13 +105,6 @@ def stand_on_floor(
     above = np.sign(above) * np.maximum(np.abs(above) - TOUCH_M, 0)
     above = np.maximum(above, 0) * scale
     return gaussian_filter1d(above - character_lowest, 0.1 * fps, mode="nearest")
-
-
-def _skinned(
-    skin: Skin, rest_vertices: np.ndarray, Ts: np.ndarray, ids: Int[np.ndarray, " some"]
-) -> Float[np.ndarray, "frames some 3"]:
-    part = replace(skin, weight_indices=skin.weight_indices[ids], weights=skin.weights[ids])
-    return skinned(skinning_operator(part, rest_vertices[ids]), Ts)
 
 
 def camera_for(camera: Camera, scale: float, shift: Float[np.ndarray, "3"]) -> Camera:

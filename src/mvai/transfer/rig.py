@@ -39,6 +39,7 @@ from mvai.transfer.rig_elastic import elastic_weights
 from mvai.transfer.rig_feet import contacts, lock_feet
 from mvai.transfer.rig_ground import levelled
 from mvai.transfer.rig_hands import fingerless, whole_hands
+from mvai.transfer.rig_held import above_floor
 from mvai.transfer.rig_kept import kept_skeleton
 from mvai.transfer.rig_own import own_rig
 from mvai.transfer.rig_path import on_its_path
@@ -84,7 +85,8 @@ class RigTransfer:
     scale_root: bool = True
     """Scale the path of the hips by the ratio of leg lengths, so that steps fit the legs."""
     find_floor: bool = True
-    """Lift or lower the character so that it stands on y = 0 when the person stands."""
+    """Lift or lower the character so that it stands on y = 0 when the person stands, and keep what
+    its hands hold above."""
     lock_feet: bool = True
     """Hold planted feet still."""
     keep_touch: bool = True
@@ -253,6 +255,8 @@ def drive(
         R, t = lock_feet(skeleton, rest, both, R, t, planted, fps, config.find_floor)
     if config.keep_touch or config.avoid_body:
         R, t = _contact(registration, body, motion, sequence, source, R, t, config)
+    if config.find_floor:
+        R, t = above_floor(skeleton, rest, _hands(body, skeleton), R, t, fps)
     R = twisted(skeleton, R)
     if config.in_place:
         along = t[:, skeleton.root] * [1, 0, 1]

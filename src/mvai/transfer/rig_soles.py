@@ -6,12 +6,12 @@ in the air; its underside then is where the fitted body's is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mvai.body.skinning import share_below, skinned, skinning_operator
+from mvai.body.skinning import share_below, skinned_part
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.types import Skin
 
@@ -104,8 +104,7 @@ def sole_paths(
     """Middle of heel and toes, whose height is that of their lowest point, and the height of the
     foot's lowest point."""
     ids = np.concatenate([sole.heel, sole.toes, sole.outline])
-    part = replace(skin, weight_indices=skin.weight_indices[ids], weights=skin.weights[ids])
-    moved = skinned(skinning_operator(part, rest[ids]), Ts_world_joint).astype(np.float64)
+    moved = skinned_part(skin, rest, Ts_world_joint, ids).astype(np.float64)
     a, b = len(sole.heel), len(sole.heel) + len(sole.toes)
     groups = (moved[:, :a], moved[:, a:b])
     points = np.stack([group.mean(1) for group in groups], 1)
