@@ -12,12 +12,13 @@ from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices, skinned_part
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import what_stands
-from mvai.transfer.rig import drive
+from mvai.transfer.rig import _planted, drive
 from mvai.transfer.rig_feet import lock_feet
 from mvai.transfer.rig_ground import floor_slope
 from mvai.transfer.rig_held import above_floor
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_soles import outermost, sole_paths, soles
+from mvai.transfer.rig_source import body_motion
 from mvai.types import Skin
 from test_transfer import own_registration, sequence
 
@@ -139,3 +140,14 @@ def test_what_a_hand_holds_stays_above_the_floor():
     np.testing.assert_allclose(t_up[:, hand], t[:, hand], atol=1e-9)
     same, _ = above_floor(registration.skeleton, rest, [hand], R, t, 30.0)
     np.testing.assert_array_equal(same, R)
+
+
+def test_only_feet_that_a_camera_saw_may_slide_where_they_stand():
+    """Both feet glide along, one fast; seen by a camera the slower one stands."""
+    motion = body_motion(BODY, sequence(np.zeros((40, len(BODY.joints), 3)), path=steps(0)[:40]))
+    left, right = (foot.copy() for foot in motion.feet)
+    left[..., 2] = 0.55 * np.arange(40)[:, None] / 30
+    right[..., 2] = 2.5 * np.arange(40)[:, None] / 30
+    motion = replace(motion, feet=(left, right))
+    exact, seen = (_planted(motion, 30.0, camera) for camera in (False, True))
+    assert seen[0].all() and not exact[0].any()

@@ -241,7 +241,7 @@ def drive(
     R = twisted(skeleton, _rotations(registration, motion))
     t = positions_on(skeleton, R, path_scale * motion.root)
     shift = np.zeros(3)
-    planted, both = _planted(motion, fps), soles(skeleton, rest)
+    planted, both = _planted(motion, fps, sequence.camera is not None), soles(skeleton, rest)
     if config.find_floor:
         Ts = transforms(R, t)
         lows = [sole_paths(skin, rest, Ts, sole)[1] for sole in both]
@@ -305,14 +305,21 @@ def _hands(body: LinearBody, skeleton: DrivenSkeleton) -> list[int]:
     ]
 
 
-def _planted(motion: SourceMotion, fps: float) -> list[Bool[np.ndarray, "frames 2"]]:
-    """Where heel and toes of the left and the right foot of the source stand."""
+def _planted(motion: SourceMotion, fps: float, seen: bool) -> list[Bool[np.ndarray, "frames 2"]]:
+    """Where heel and toes of the left and the right foot of the source stand.
+
+    What a camera has seen (`seen`) may slide where it stands. A movement that is known exactly does
+    not: feet that crawl or fly are slower than each other, too, and stand on nothing.
+    """
     floor, size = floor_height(motion.lowest), motion.leg_m / ADULT_LEG_M
-    stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
-    return [
-        stand[:, i] | np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
-        for i, foot in enumerate(motion.feet)
+    planted = [
+        np.stack([contacts(foot[:, k], floor, fps, size) for k in (0, 1)], 1)
+        for foot in motion.feet
     ]
+    if seen:
+        stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
+        planted = [stand[:, i] | foot for i, foot in enumerate(planted)]
+    return planted
 
 
 def _contact(
