@@ -27,6 +27,11 @@ MOST_PEOPLE = 4
 TORSO = [11, 12, 24, 23]
 """Shoulders and hips among the 33 body landmarks, in order around the torso."""
 GRAY = 128
+CROPS = (0.15, 0.4)
+"""Margins of the crops in which somebody is looked for again, of the longer side of the box."""
+SAME_PLACE = 0.3
+"""Overlap of two boxes of one person. In 300 training clips 85 % of 135 true and 20 % of 121
+mistaken sightings among several are found again so."""
 MIN_VISIBLE = 0.5
 MIN_IMPORTANCE = 0.04
 """People of less than this part of the main person's area and time are not counted."""
@@ -50,12 +55,17 @@ def find_people(video: Video, find: Finder) -> list[Track]:
 
 
 def people_in(image: Frame, frame: int, find: Finder) -> list[Sighting]:
-    """Everybody in one frame."""
+    """Everybody in one frame.
+
+    Where there seem to be several, furniture may be among them: then only those count who are
+    found again in a picture of themselves alone, unless that is nobody.
+    """
     import cv2
 
     height, width = image.shape[:2]
     remaining = image.copy()
     people: list[Sighting] = []
+    scenes: list[Frame] = []
     while len(people) < MOST_PEOPLE:
         landmarks = find(remaining)
         if landmarks is None:
@@ -65,11 +75,33 @@ def people_in(image: Frame, frame: int, find: Finder) -> list[Sighting]:
         if person is None or any(overlap(person.box_px, p.box_px) > 0.6 for p in people):
             break
         people.append(person)
+        scenes.append(remaining.copy())
         hull = cv2.convexHull(xy_px[landmarks[:, 2] > 0.1].astype(np.int32))
         rim = max(3, int(0.12 * person.size_px))
         cv2.drawContours(remaining, [hull], -1, (GRAY,) * 3, cv2.FILLED)
         cv2.drawContours(remaining, [hull], -1, (GRAY,) * 3, rim)
-    return people
+    if len(people) < 2:
+        return people
+    real = [p for p, scene in zip(people, scenes, strict=True) if found_alone(p, scene, find)]
+    return real or people
+
+
+def found_alone(person: Sighting, scene: Frame, find: Finder) -> bool:
+    """Whether somebody is found where `person` is in crops around them."""
+    for by in CROPS:
+        x0, y0, x1, y1 = _grown(person.box_px, by, scene)
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            continue
+        crop = np.ascontiguousarray(scene[y0:y1, x0:x1])
+        landmarks = find(crop)
+        if landmarks is None:
+            continue
+        xy_px = landmarks[:, :2] * (x1 - x0, y1 - y0)
+        again = sighting(crop, xy_px, landmarks[:, 2], person.frame)
+        corner = np.array([x0, y0, x0, y0])
+        if again and overlap(again.box_px + corner, person.box_px) > SAME_PLACE:
+            return True
+    return False
 
 
 def sighting(
