@@ -30,7 +30,7 @@ COARSE = float(np.log(1.4))
 """Weights are changed where a hundredth of all edges in all poses is strained more."""
 STRAINED = float(np.log(1.2))
 """Weights of an edge's surroundings are changed if some pose strains it more."""
-MOST = 8000
+MOST = 3000
 """Vertices whose weights are changed; those of the most strained edges, where there are more."""
 ROOT = 1e-3
 """Least weight to begin with, since the slope at none is 0."""
