@@ -211,8 +211,11 @@ def static_pose() -> Iterator[Finder]:
                 return found
             for quarters in QUARTERS:
                 again = look(turned(image, quarters))
-                if again is not None and not head_down(turned_back(again, quarters), image):
-                    return turned_back(again, quarters)
+                if again is None:
+                    continue
+                again = turned_back(again, quarters)
+                if not head_down(again, image):
+                    return again
             return found
 
         def head_down(landmarks: np.ndarray, image: Frame) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mvai.geometry.stance import runs
 from mvai.io.video import Frame
 from mvai.types.names import BODY_KEYPOINTS
 
@@ -46,12 +47,10 @@ def doubtful(trunk: Float[np.ndarray, "frames 2"]) -> list[slice]:
     """Stretches in which somebody is upside down who did not get there, nor away, gradually, with
     the frames around them in which nobody was found."""
     unseen = np.isnan(trunk).any(-1)
-    open_ = np.concatenate([[False], inverted(trunk) | unseen, [False]])
-    edges = np.flatnonzero(open_[1:] != open_[:-1]).reshape(-1, 2)
     turn = np.arccos(np.clip((trunk[1:] * trunk[:-1]).sum(-1), -1, 1))
     # NaN, a neighbour that was not seen, is no gradual turn.
     gradual = np.concatenate([[False], turn < GRADUALLY, [False]])
-    return [slice(int(a), int(b)) for a, b in edges
+    return [slice(a, b) for a, b in runs(inverted(trunk) | unseen)
             if inverted(trunk[a:b]).any() and not gradual[a] and not gradual[b]]  # fmt: skip
 
 

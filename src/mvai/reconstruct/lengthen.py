@@ -31,7 +31,7 @@ LENGTHENED = {
 }
 """How many times longer people's bones are than those of `corrected` landmarks, by the bone's end:
 the inverse of the median over 199 training and validation clips of the benchmark, to one or two
-hundredths (docs/fit.md lists both).
+hundredths (`mvai evaluate fit` prints both).
 
 The landmarks of GraphCMR's bodies (`--reconstruct.start graphcmr`) take the same: with the weights
 before, factors of their own, 1.00 to 1.08, gave a MPJPE of 102.4 instead of 103.0 mm on

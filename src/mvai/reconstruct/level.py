@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
+from mvai.geometry.rigid import unit
+from mvai.geometry.stance import runs
 from mvai.types.names import SIDES
 
 SEGMENTS = (
@@ -149,7 +151,7 @@ def balance(
         straight.append(np.clip((reach - 0.85) / 0.1, 0, 1))
         support.append((ankle + at(f"{side}ToeBase")) / 2)
         # Up is along the leg, if this one stands.
-        raised.append(((at(f"{other}Foot") - ankle) * _unit(hip - ankle)).sum(1) > RAISED_M)
+        raised.append(((at(f"{other}Foot") - ankle) * unit(hip - ankle)).sum(1) > RAISED_M)
     mass = mass / (0.578 + 2 * sum(share for share, _, _ in SEGMENTS))
     ways = [
         (np.minimum(*straight), (support[0] + support[1]) / 2),
@@ -158,7 +160,7 @@ def balance(
     lean, standing = np.zeros_like(mass), np.full(len(mass), -1.0)
     for sure, feet in ways:
         d = mass - feet
-        tilt = np.arccos(np.clip(_unit(d)[:, 1], -1, 1))
+        tilt = np.arccos(np.clip(unit(d)[:, 1], -1, 1))
         # Straight legs that lie are not standing, and no camera is tilted that far.
         surely = sure * (tilt < STEEPEST_RAD)
         better = surely > standing
@@ -181,25 +183,21 @@ def posture(
 
     def limbs(upper: str, lower: str) -> np.ndarray:
         ends = [(joints.index(s + upper), joints.index(s + lower)) for s in SIDES]
-        both = [_unit(t_world_joint[:, a] - t_world_joint[:, b]) for a, b in ends]
-        return _unit(both[0] + both[1])
+        both = [unit(t_world_joint[:, a] - t_world_joint[:, b]) for a, b in ends]
+        return unit(both[0] + both[1])
 
     thighs, shanks = limbs("UpLeg", "Leg"), limbs("Leg", "Foot")
-    up = _unit(np.einsum("d,dfa->fa", POSTURE, np.stack([pelvis_up, thighs, shanks])))
+    up = unit(np.einsum("d,dfa->fa", POSTURE, np.stack([pelvis_up, thighs, shanks])))
     sits = (pelvis_up * thighs).sum(1) < SITS
     lies = up[:, 1] < np.cos(STEEPEST_RAD)
     return np.where((sits | lies)[:, None], 0.0, up)
 
 
-def _unit(v: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"]:
-    return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)
-
-
 def _stretches(planted: Bool[np.ndarray, "frames points"]) -> list[tuple[int, slice]]:
     """Every run of frames in which a point stands still."""
-    out = []
-    for i in range(planted.shape[1]):
-        edges = np.diff(np.concatenate([[0], planted[:, i].astype(int), [0]]))
-        starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-        out += [(i, slice(a, b)) for a, b in zip(starts, ends, strict=True) if b - a >= 3]
-    return out
+    return [
+        (i, slice(a, b))
+        for i, column in enumerate(planted.T)
+        for a, b in runs(column)
+        if b - a >= 3
+    ]

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.spatial.transform import Rotation
 
 from mvai.geometry.rigid import shortest_rotation, transforms
+from mvai.geometry.stance import runs
 from mvai.transfer.legs import leg_length
 from mvai.transfer.rig_points import ADULT_LEG_M
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
@@ -65,12 +66,6 @@ def contacts(
         if (b - a) / fps < SHORTEST_S:
             planted[a:b] = False
     return planted
-
-
-def runs(planted: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
-    """Stretches of True, as half-open ranges of frames."""
-    edge = np.flatnonzero(np.diff(np.concatenate([[0], planted.astype(np.int8), [0]])))
-    return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
 
 
 def corrections(
