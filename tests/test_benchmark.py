@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from mvai.benchmark import build
 from mvai.benchmark.build import build_benchmark, by_pool, jobs
 from mvai.benchmark.clips import POOLS, clips_in, load_scene, save_scene
+from mvai.benchmark.detections import detect_benchmark
 from mvai.benchmark.drawing import draw, exposures
 from mvai.benchmark.poses import PoseClip, save_pose_clip
 from mvai.benchmark.reconstructions import reconstruct_benchmark
@@ -22,7 +24,8 @@ from mvai.benchmark.scenes import Scene, random_scene, resampled, varied
 from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import HELD_OUT, SPLITS, is_held_out, split_of, subject_of
 from mvai.body.anny import anny_body
-from mvai.types import MvaiError
+from mvai.detect.mediapipe_holistic import MediapipeHolistic
+from mvai.types import MvaiError, NobodyError
 from mvai.types.names import BODY_JOINTS
 
 TINY = Path(__file__).parent / "tiny_benchmark"
@@ -258,6 +261,52 @@ def test_a_pool_without_people_is_named(captured):
         build_benchmark(folder, folder / "out", settings, 1, lambda done, total: None)
 
 
+def test_other_detectors_see_the_same_clips(tmp_path, monkeypatch):
+    seen = []
+
+    class Detector:
+        def detect(self, video, progress=None):
+            seen.append(video.path)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            if len(seen) == 3:
+                raise NobodyError("nobody")
+            keypoints = next(clips_in(TINY, "test")).keypoints()
+            assert keypoints is not None
+            return replace(keypoints, confidence=0 * keypoints.confidence)
+
+    clip = TINY / "test" / "00000"
+    for number in ("00000", "00003"):
+        shutil.copytree(clip, tmp_path / "a" / "train" / number)
+    out = tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        detect_benchmark(tmp_path / "a", out, Detector(), (), lambda d, t: None)
+    assert [p.name for p in out.glob("*/*")] == ["00000"]
+    told = []
+    assert detect_benchmark(tmp_path / "a", out, Detector(), (), lambda *n: told.append(n)) == 2
+    assert told == [(1, 2), (2, 2)]
+    first, second = clips_in(out, "train")
+    keypoints = first.keypoints()
+    assert keypoints is not None and not keypoints.confidence.any()
+    assert second.keypoints() is None, "nobody was found"
+    np.testing.assert_array_equal(first.scene.rotations, load_scene(clip / "truth.npz").rotations)
+    assert (out / "train/00003/video.mp4").read_bytes() == (clip / "video.mp4").read_bytes()
+    for arguments, words in (
+        ((out, out, ()), "itself"),
+        ((out, tmp_path / "c", ("all",)), "no such"),
+    ):
+        with pytest.raises(MvaiError, match=words):
+            detect_benchmark(*arguments[:2], Detector(), arguments[2], lambda d, t: None)
+
+
+def test_a_detector_that_cannot_be_read_sees_nobody_nowhere(tmp_path):
+    """A wrong file must not make a benchmark without people."""
+    detector = MediapipeHolistic(file=tmp_path / "none.tflite")
+    with pytest.raises(MvaiError, match="no such file"):
+        detect_benchmark(TINY, tmp_path / "out", detector, (), lambda d, t: None)
+    assert not list((tmp_path / "out").glob("*/*"))
+
+
 def test_unknown_backbones_and_pools_are_named(tmp_path):
     with pytest.raises(MvaiError, match="no such backbone"):
         reconstruct_benchmark(tmp_path, "wham", ["test"], None, lambda d, t: None)
@@ -269,8 +318,6 @@ def test_unknown_backbones_and_pools_are_named(tmp_path):
 
 def test_the_tiny_benchmark_is_reconstructed(tmp_path):
     """The shipped clips: a real detector's key-points, reconstructed near the truth."""
-    import shutil
-
     from mvai.evaluate.table1 import measures
 
     shutil.copytree(TINY / "test", tmp_path / "b" / "test")

@@ -1,8 +1,9 @@
-"""Detectors that read a user's files: MediaPipe bundles, ONNX networks, COCO and MMPose JSON."""
+"""Detectors that read a user's files: MediaPipe, ONNX networks, COCO and MMPose JSON."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ import pytest
 
 import fake_stages
 from mvai.cli import main
-from mvai.detect import simcc_onnx
+from mvai.detect import mediapipe_holistic, simcc_onnx
 from mvai.detect.keypoint_json import KeypointJson
 from mvai.detect.layouts import COCO_17, HALPE_26, LAYOUTS, WHOLE_BODY_133
+from mvai.detect.mediapipe_holistic import MediapipeHolistic
 from mvai.detect.mediapipe_task import MediapipeTask
 from mvai.detect.simcc_onnx import Network, SimccOnnx
 from mvai.detect.track import Sighting
@@ -347,10 +349,48 @@ def test_other_files_are_no_bundle(clip: Path, tmp_path: Path):
             MediapipeTask(tmp_path / name).detect(open_video(clip))
 
 
+# --- pose landmark networks ---------------------------------------------------------------------
+
+
+def test_a_pose_network_takes_the_place_of_the_wheels(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(mediapipe_holistic, "PARALLEL_FROM", 4)
+    source = open_video(Path(str(files("mvai"))) / "demo_files" / "clip.mp4", 360)
+    images = [image for _, image in zip(range(12), source.iterate(), strict=False)]
+    with write_video(tmp_path / "clip.mp4", source.fps, *images[0].shape[1::-1]) as writer:
+        for image in images:
+            writer.write(image)
+    video = open_video(tmp_path / "clip.mp4")
+    expected = MediapipeHolistic().detect(video)
+    networks = Path(str(files("mediapipe"))) / "modules" / "pose_landmark"
+    mine = shutil.copy(networks / "pose_landmark_full.tflite", tmp_path / "mine.tflite")
+    found = MediapipeHolistic(file=mine).detect(video)
+    np.testing.assert_array_equal(found.xy_px, expected.xy_px)
+    np.testing.assert_array_equal(found.xyz_m, expected.xyz_m)
+    assert not (networks / "pose_landmark_heavy.tflite").exists()
+    # The wheel's own can still be asked for.
+    np.testing.assert_array_equal(MediapipeHolistic().detect(video).xy_px, expected.xy_px)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("none", "no such file"), ("cut", "cannot be read"), ("text", "cannot be read"),
+     ("hand", "another one")],
+)  # fmt: skip
+def test_other_files_are_no_pose_network(tmp_path: Path, clip: Path, name: str, words: str):
+    modules = Path(str(files("mediapipe"))) / "modules"
+    hand = (modules / "hand_landmark" / "hand_landmark_full.tflite").read_bytes()
+    content = {"cut": hand[:64], "text": b"not a network", "hand": hand}
+    if name in content:
+        (tmp_path / f"{name}.tflite").write_bytes(content[name])
+    with pytest.raises(MvaiError, match=rf"{name}\.tflite.*{words}"):
+        MediapipeHolistic(file=tmp_path / f"{name}.tflite").detect(open_video(clip))
+
+
 # --- named by a file ----------------------------------------------------------------------------
 
 
 def test_a_file_names_its_detector(tmp_path: Path):
+    assert named("detect", "heavy.tflite") == ("mediapipe", {"file": Path("heavy.tflite")})
     assert named("detect", "heavy.task") == ("mediapipe-task", {"file": Path("heavy.task")})
     assert configured("detect", "a/pose.onnx") == SimccOnnx(Path("a/pose.onnx"))
     assert named("detect", str(tmp_path)) == ("openpose", {"folder": tmp_path})

@@ -13,8 +13,10 @@ from mvai.geometry.laplacian import inpaint, mesh_laplacian
 from mvai.geometry.rigid import degrees_between, nearest_rotations, shortest_rotation, similarity
 from mvai.geometry.surface import (
     asymmetry_about_x,
+    averaged,
     components,
     edges,
+    neighbour_mean,
     sample_surface,
     vertex_normals,
     weld,
@@ -82,6 +84,17 @@ def test_weld_and_components(ball: tuple[np.ndarray, np.ndarray]) -> None:
     two = np.concatenate([faces, faces + len(vertices)])
     assert len(np.unique(components(2 * len(vertices), two))) == 2
     assert len(edges(faces)) == len(faces) * 3 // 2
+
+
+def test_averaging_over_neighbours() -> None:
+    """Two triangles on one edge, and a vertex that nothing touches."""
+    mean = neighbour_mean(5, np.array([[0, 1, 2], [1, 3, 2]]))
+    values = np.array([[0.0], [3.0], [6.0], [9.0], [5.0]])
+    once = averaged(values, mean, 1)
+    np.testing.assert_allclose(once[:, 0], [2.25, 4.0, 5.0, 6.75, 5.0])
+    np.testing.assert_allclose(averaged(values, mean, 2), averaged(once, mean, 1))
+    apart = averaged(values, mean, 1, np.array([1.0, 0.0, 0.5, 0.0, 1.0]))
+    np.testing.assert_allclose(apart[:, 0], [2.25, 3.0, 5.5, 9.0, 5.0])
 
 
 def test_asymmetry() -> None:

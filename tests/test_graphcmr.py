@@ -27,7 +27,8 @@ from mvai.reconstruct import method
 from mvai.reconstruct.bones_on_landmarks import bones_on_landmarks
 from mvai.reconstruct.graphcmr import lengthened
 from mvai.train.graphcmr import GraphCmrRecipe, coarse_body, posed, target_of, train_graphcmr
-from mvai.train.landmark_correction import View, truth
+from mvai.train.landmark_windows import View
+from mvai.train.true_landmarks import truth
 from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 

@@ -8,20 +8,18 @@ from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import random_scene
 from mvai.body.anny import anny_body
 from mvai.nets.landmark_correction import load_landmark_correction
-from mvai.train.landmark_correction import (
+from mvai.train.landmark_correction import Recipe, errors_mm, train_landmark_correction
+from mvai.train.projected_clips import (
     ARMS,
     FRAMES,
     DetectorErrors,
-    Recipe,
     detector_errors,
-    errors_mm,
     picture_size,
     projected,
     random_posture_clip,
-    train_landmark_correction,
-    truth,
     with_borrowed_errors,
 )
+from mvai.train.true_landmarks import truth
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 

@@ -13,7 +13,7 @@ from mvai.body.skinning import posed_vertices, skinned_part
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import what_stands
 from mvai.transfer.rig import _planted, drive
-from mvai.transfer.rig_feet import lock_feet
+from mvai.transfer.rig_feet import lock_feet, not_above_the_other
 from mvai.transfer.rig_ground import floor_slope
 from mvai.transfer.rig_held import above_floor
 from mvai.transfer.rig_retarget import DrivenSkeleton
@@ -110,6 +110,47 @@ def test_the_hips_move_where_legs_cannot(rise_m: float):
     assert (moved < -0.02).all() if rise_m > 0 else np.abs(moved).max() < 0.01
     free, _ = lock_feet(skeleton, rest, both, R, t, planted, 30.0, has_floor=False)
     np.testing.assert_array_equal(free, R)
+
+
+def test_a_foot_is_tipped_before_the_other_leg_bends():
+    """Both feet stand in the source, and on the character one is 2 cm too high for its leg."""
+    registration = own_registration()
+    skeleton, rest = registration.skeleton, registration.character.mesh.vertices
+    frames, hip = 30, skeleton.legs[0][0]
+    T = skeleton.skin.T_world_joint.copy()
+    lower = [j for j in range(len(T)) if j in _below(skeleton, hip)]
+    T[lower, 1, 3] += 0.02
+    raised = replace(skeleton, skin=replace(skeleton.skin, T_world_joint=T))
+    moved = rest.copy()
+    weights = np.isin(skeleton.skin.weight_indices, lower) * skeleton.skin.weights
+    moved[:, 1] += 0.02 * weights.sum(1)
+    R, t = (np.tile(x, (frames, 1, 1, 1)[: x.ndim + 1]) for x in (T[:, :3, :3], T[:, :3, 3]))
+    t[..., 1] -= moved[:, 1].min()
+    both = soles(raised, moved)
+    planted = [np.ones((frames, 2), bool)] * 2
+    R_held, t_held = lock_feet(raised, moved, both, R, t, planted, 30.0)
+    for sole in both:
+        _, lowest = sole_paths(raised.skin, moved, transforms(R_held, t_held), sole)
+        assert np.abs(lowest).max() < 0.003
+    lowered = t[:, raised.root, 1] - t_held[:, raised.root, 1]
+    assert lowered.max() < 0.012
+
+
+def _below(skeleton: DrivenSkeleton, top: int) -> set[int]:
+    found = {top}
+    for j, parent in enumerate(skeleton.skin.parents):
+        if parent in found:
+            found.add(j)
+    return found
+
+
+@pytest.mark.parametrize(("higher_m", "stands"), [(0.03, True), (0.07, False)])
+def test_a_foot_far_above_the_other_does_not_stand(higher_m: float, stands: bool):
+    low = np.zeros((10, 2, 3))
+    high = low + np.array([0, higher_m, 0])
+    planted = [np.ones((10, 2), bool)] * 2
+    left, right = not_above_the_other(planted, (high, low), 1.0)
+    assert left.all() == stands and left.any() == stands and right.all()
 
 
 def test_what_a_hand_holds_stays_above_the_floor():

@@ -87,7 +87,7 @@ def looked(monkeypatch, tmp_path: Path, cured_by: int | None) -> list[bool]:
             writer.write(image)
 
     @contextlib.contextmanager
-    def holistic():
+    def holistic(pose_model):
         seen = 0
 
         def process(image: np.ndarray) -> np.ndarray:

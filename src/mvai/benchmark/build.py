@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mvai.benchmark.clips import KEYPOINTS, POOLS, TRUTH, VIDEO, save_scene
+from mvai.benchmark.clips import POOLS, TRUTH, VIDEO, save_scene
+from mvai.benchmark.detections import detect_clip
 from mvai.benchmark.drawing import draw
 from mvai.benchmark.poses import PoseClip, load_pose_clip, poses_in_folder
 from mvai.benchmark.scenes import (
@@ -30,9 +31,8 @@ from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import split_of
 from mvai.benchmark.work_folders import clear_leftovers, work_folder
 from mvai.body.anny import anny_body
-from mvai.io.archive import Archive, write_archive
 from mvai.io.atomic import make_folder
-from mvai.io.video import open_video, write_video
+from mvai.io.video import write_video
 from mvai.progress import Progress
 from mvai.types import MvaiError
 
@@ -153,10 +153,5 @@ def save_clip(folder: Path, scene: Scene) -> None:
     with write_video(folder / VIDEO, scene.fps, camera.width, camera.height) as writer:
         for picture in draw(anny_body(), scene):
             writer.write(picture)
-    try:
-        keypoints = MediapipeHolistic().detect(open_video(folder / VIDEO))
-    except MvaiError:
-        keypoints = None
-    if keypoints is not None:
-        write_archive(folder / KEYPOINTS, Archive(video=VIDEO, keypoints=keypoints))
+    detect_clip(folder, MediapipeHolistic())
     save_scene(folder / TRUTH, scene)

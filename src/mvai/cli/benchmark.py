@@ -37,6 +37,29 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Detect:
+    """Let another detector look at the clips of a benchmark: they become another benchmark."""
+
+    out: Positional[Path]
+    """Folder of the new benchmark; a run that was interrupted goes on where it stopped."""
+    source: Path
+    """Folder of the benchmark whose clips it looks at."""
+    detector: str
+    """A detector's name or its file, as `mvai imitate --detector` takes them."""
+    pools: tuple[str, ...] = ()
+    """Which clips: train, validation, test, hard; all that there are when none is named."""
+
+    def run(self, options: StageOptions, report: Report) -> None:
+        from mvai.benchmark.detections import detect_benchmark
+        from mvai.pipeline import configured
+
+        detector = configured("detect", self.detector)
+        with report.stage("detect") as progress:
+            clips = detect_benchmark(self.source, self.out, detector, self.pools, progress)
+        print(f"{self.out}: {clips} clips.")
+
+
+@dataclass(frozen=True)
 class Reconstruct:
     """Reconstruct the clips of the benchmark by one or more backbones and keep the results."""
 
@@ -61,7 +84,7 @@ class Reconstruct:
 class Benchmark:
     """Make the open benchmark: motion capture drawn to video, with its exact truth."""
 
-    what: tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[Build | Reconstruct]]
+    what: tyro.conf.OmitArgPrefixes[tyro.conf.OmitSubcommandPrefixes[Build | Detect | Reconstruct]]
 
     def run(self, options: StageOptions, report: Report) -> None:
         self.what.run(options, report)

@@ -65,7 +65,7 @@ class Imitate:
     fps: float | None = None
     """Frames a second of --from, where the file does not say."""
     detect: Detect = DEFAULTS["detect"]
-    """How to find the person; or a FILE.task, FILE.onnx, FILE.json or folder of OpenPose files."""
+    """How to find the person; or a FILE.tflite, .task, .onnx, .json, or a folder of OpenPose's."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
     """How to get from key-points to a body."""
     smooth: Smooth = DEFAULTS["smooth"]
@@ -144,7 +144,7 @@ class ReconstructVideo:
     body_model_path: Path | None = None
     """Folder (or file) of the SMPL family's models, which you have to get from their makers."""
     detect: Detect = DEFAULTS["detect"]
-    """How to find the person; or a FILE.task, FILE.onnx, FILE.json or folder of OpenPose files."""
+    """How to find the person; or a FILE.tflite, .task, .onnx, .json, or a folder of OpenPose's."""
     reconstruct: Reconstruct = DEFAULTS["reconstruct"]
     """How to get from key-points to a body."""
     smooth: Smooth = DEFAULTS["smooth"]

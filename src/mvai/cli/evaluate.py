@@ -58,11 +58,13 @@ class Videos3d:
     """Markdown page to write."""
     work: Path = WORK / "videos3d"
     """Folder in which finished pieces are kept."""
+    detectors: tuple[str, ...] = ()
+    """Further detectors to measure, by name or file as `mvai imitate --detector` takes them."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.videos3d import evaluate_videos3d
 
-        print(evaluate_videos3d(self.data, self.output, self.work, report))
+        print(evaluate_videos3d(self.data, self.output, self.work, report, self.detectors))
 
 
 @dataclass(frozen=True)

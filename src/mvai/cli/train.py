@@ -90,6 +90,10 @@ class _OnClipsAndPoses:
 class LandmarkCorrection(_OnClipsAndPoses):
     """The detector's errors in 3D."""
 
+    also: tuple[Path, ...] = ()
+    """More benchmarks whose training clips are learned from, such as the same clips seen by other
+    detectors (`mvai benchmark detect`)."""
+
     def run(self, report: Report) -> None:
         from mvai.benchmark.clips import seen_clips
         from mvai.body.anny import anny_body
@@ -100,9 +104,10 @@ class LandmarkCorrection(_OnClipsAndPoses):
         )
 
         body = anny_body()
+        clips = [c for b in (self.benchmark, *self.also) for c in seen_clips(b, "train")]
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, seen_clips(self.benchmark, "train"), self._captures(body), self.output,
+                body, clips, self._captures(body), self.output,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
         print(errors_in_words(errors_mm(body, seen_clips(self.benchmark, "validation"), network)))

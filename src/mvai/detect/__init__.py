@@ -43,7 +43,12 @@ METHODS = {
 }
 """Method name to the class that implements it."""
 
-BY_SUFFIX = {".task": "mediapipe-task", ".onnx": "onnx", ".json": "keypoint-json"}
+BY_SUFFIX = {
+    ".tflite": "mediapipe",
+    ".task": "mediapipe-task",
+    ".onnx": "onnx",
+    ".json": "keypoint-json",
+}
 """Method for a file that is named in a method's place; its path is the setting `file`."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mvai.types import Keypoints, MvaiError
+from mvai.types import Keypoints, NobodyError
 
 MIN_FRAMES = 8
 """A person seen in fewer frames than this has no motion to speak of."""
@@ -54,17 +54,17 @@ def check_enough(keypoints: Keypoints, path: Path) -> None:
     """Refuses a clip in which there is too little of the person to work with.
 
     Raises:
-        MvaiError: nobody is seen, or for too few frames, or too small.
+        NobodyError: nobody is seen, or for too few frames, or too small.
     """
     seen = keypoints.seen()
     count = int(seen.sum())
     if count == 0:
-        raise MvaiError(
+        raise NobodyError(
             f"{path}: no person was found in the video; "
             "give one in which a person is visible and larger."
         )
     if count < max(MIN_FRAMES, MIN_FRACTION * len(seen)):
-        raise MvaiError(
+        raise NobodyError(
             f"{path}: a person is visible in only {count} of {len(seen)} frames; "
             f"give a clip that shows the person in at least {MIN_FRAMES}."
         )
@@ -72,7 +72,7 @@ def check_enough(keypoints: Keypoints, path: Path) -> None:
     known = np.isfinite(y).sum(axis=1) > 1
     height_px = float(np.median([np.nanmax(r) - np.nanmin(r) for r in y[known]] or [0.0]))
     if height_px < MIN_HEIGHT_PX:
-        raise MvaiError(
+        raise NobodyError(
             f"{path}: the person is only {height_px:.0f} pixels tall; "
             f"give a video in which the person is at least {MIN_HEIGHT_PX} pixels tall."
         )

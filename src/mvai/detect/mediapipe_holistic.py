@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from mvai.detect.finish import finished
-from mvai.detect.mediapipe_import import solution
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
+from mvai.detect.pose_model import check_pose_model, holistic_with
 from mvai.detect.quiet import quiet_graph
 from mvai.detect.track import Sighting, Track, chosen, link, overlap
 from mvai.detect.upside_down import QUARTERS, doubtful, inverted, trunk, turned, turned_back
@@ -74,12 +75,16 @@ class MediapipeHolistic:
 
     person: int = 0
     """Whom to follow: 0 is the largest, most complete person of the clip."""
+    file: Path | None = None
+    """A pose landmark network of MediaPipe (.tflite), such as the heavy one, for its wheel's."""
 
     def detect(
         self, video: Video, progress: Callable[[int, int | None], None] | None = None
     ) -> Keypoints:
         """See `mvai.detect.Detector`."""
         progress = progress or (lambda done, total: None)
+        if self.file is not None:
+            check_pose_model(self.file)
         progress(0, video.frames)
         small = video.fitted(LONGEST_PX)
         with static_pose() as look:
@@ -93,7 +98,7 @@ class MediapipeHolistic:
         if people or self.person:
             target = chosen(people, self.person, video.path)
         others = tuple(t for t in people if t is not target)
-        points, sightings = follow(small, Spotlight(target, others, video.fps), progress)
+        points, sightings = follow(small, Spotlight(target, others, video.fps), progress, self.file)
         present = _frames_of(target, sightings, video.fps)
         points[..., :2] *= video.width, video.height
         keypoints = Keypoints(
@@ -130,7 +135,10 @@ def _frames_of(
 
 
 def follow(
-    video: Video, spotlight: Spotlight, progress: Callable[[int, int | None], None]
+    video: Video,
+    spotlight: Spotlight,
+    progress: Callable[[int, int | None], None],
+    pose_model: Path | None = None,
 ) -> tuple[Float[np.ndarray, "frames 126 6"], list[Sighting | None]]:
     """Follows the person in the spotlight through the clip.
 
@@ -150,7 +158,7 @@ def follow(
 
     def work(worker: int) -> list[tuple[np.ndarray, Sighting | None]]:
         rows = []
-        for row in tracked(video, spotlight, *spans[worker]):
+        for row in tracked(video, spotlight, *spans[worker], pose_model):
             if stop.is_set():
                 break
             rows.append(row)
@@ -170,14 +178,19 @@ def follow(
             if not all(f.done() for f in futures):
                 stop.set()
         rows = [row for f in futures for row in f.result()]
-    rows = looked_again(video, spotlight, rows)
+    rows = looked_again(video, spotlight, rows, pose_model)
     progress(len(rows), len(rows))
     points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
     return points, [s for _, s in rows]
 
 
 def tracked(
-    video: Video, spotlight: Spotlight, start: int, end: int | None, quarters: int = 0
+    video: Video,
+    spotlight: Spotlight,
+    start: int,
+    end: int | None,
+    pose_model: Path | None = None,
+    quarters: int = 0,
 ) -> Iterator[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
     """Points and person of frames `start` to `end`, by a tracker that begins some frames earlier.
 
@@ -185,7 +198,7 @@ def tracked(
         quarters: look at the pictures turned by so many quarters; what is found is turned back.
     """
     early = max(0, start - WARM_UP)
-    with holistic() as process:
+    with holistic(pose_model) as process:
         frames = islice(video.iterate(early), None if end is None else end - early)
         for i, image in enumerate(frames, early):
             lit = spotlight(image, i)
@@ -198,6 +211,7 @@ def looked_again(
     video: Video,
     spotlight: Spotlight,
     rows: list[tuple[Float[np.ndarray, "126 6"], Sighting | None]],
+    pose_model: Path | None,
 ) -> list[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
     """With what a second look finds where the first doubtfully saw somebody upside down."""
     if not rows:
@@ -205,7 +219,7 @@ def looked_again(
     rows = list(rows)
     for span in doubtful(np.stack([_trunk(row, video) for row, _ in rows])):
         for quarters in QUARTERS:
-            again = list(tracked(video, spotlight, span.start, span.stop, quarters))
+            again = list(tracked(video, spotlight, span.start, span.stop, pose_model, quarters))
             trunks = np.stack([_trunk(row, video) for row, _ in again])
             found = np.isfinite(trunks).all(1)
             if (found & ~inverted(trunks)).mean() > 0.5:
@@ -224,16 +238,11 @@ def _body_px(row: Float[np.ndarray, "126 6"], video: Video) -> Float[np.ndarray,
 
 
 @contextlib.contextmanager
-def holistic() -> Iterator[Callable[[Frame], Float[np.ndarray, "126 6"]]]:
+def holistic(
+    pose_model: Path | None = None,
+) -> Iterator[Callable[[Frame], Float[np.ndarray, "126 6"]]]:
     """A tracker to be fed consecutive frames; returns points with x, y in units of the image."""
-
-    def make() -> Any:
-        # The reconstruction smooths; a filter here would only add delay.
-        return solution("holistic", "Holistic")(
-            model_complexity=1, smooth_landmarks=False, min_detection_confidence=0.3
-        )
-
-    with quiet_graph(make) as process:
+    with quiet_graph(partial(holistic_with, pose_model)) as process:
         yield lambda image: points_from(process(image), image.shape[1], image.shape[0])
 
 

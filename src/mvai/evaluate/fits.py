@@ -43,8 +43,8 @@ from mvai.reconstruct.lengthen import lengthening
 from mvai.reconstruct.levelled import to_level
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.variables import Pose
-from mvai.train.landmark_correction import truth as true_landmarks
 from mvai.train.smoothing_clips import LIMB_JOINTS
+from mvai.train.true_landmarks import truth as true_landmarks
 from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_KEYPOINTS
 

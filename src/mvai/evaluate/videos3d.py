@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mvai.benchmark.reconstructions import BACKBONES
+from mvai.detect import Detector
 from mvai.detect.mediapipe_holistic import MediapipeHolistic, points_from
 from mvai.detect.openpose import OpenPoseFiles
 from mvai.detect.quiet import quiet_graph
@@ -29,7 +30,7 @@ from mvai.evaluate.work import kept, work_folder, write_text
 from mvai.io.archive import Archive, StageRecord, read_archive, write_archive
 from mvai.io.fingerprint import file_sha256
 from mvai.io.video import Video, open_video
-from mvai.pipeline import DEFAULTS
+from mvai.pipeline import DEFAULTS, configured
 from mvai.progress import Report
 from mvai.types import Keypoints, MeshSequence, MvaiError
 from mvai.types.names import BODY_KEYPOINTS, mirrored
@@ -159,7 +160,9 @@ def fit_rows(
     return rows
 
 
-def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> str:
+def evaluate_videos3d(
+    data: Path, output: Path, work: Path, report: Report, others: Sequence[str] = ()
+) -> str:
     """Measures all rows and writes the page.
 
     Args:
@@ -167,19 +170,18 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
         output: Markdown file to write.
         work: folder in which finished reconstructions are kept.
         report: hears of progress.
+        others: more detectors, by name or file as `mvai imitate --detector` takes them.
 
     Raises:
         MvaiError: the data cannot be read or the page cannot be written.
     """
+    detectors: dict[str, Detector] = {"pixels": MediapipeHolistic()}
+    detectors |= {f"pixels, {Path(o).name}": configured("detect", o) for o in others}
     work = work_folder(work)
     rows: list[dict[str, Any]] = []
     for camera in CAMERAS:
         clip = read_clip(data, camera)
         fingerprint = file_sha256(clip.video)[:8]
-
-        def pixels(source: Video) -> Keypoints:
-            with report.stage(f"{source.path.stem} mediapipe") as progress:
-                return MediapipeHolistic().detect(source, progress)
 
         def files(source: Video, clip: Clip = clip) -> Keypoints:
             return OpenPoseFiles(clip.openpose).detect(source)
@@ -191,15 +193,21 @@ def evaluate_videos3d(data: Path, output: Path, work: Path, report: Report) -> s
         own = kept(work, f"{camera}_plain_{fingerprint}.json", plain)
         first = len(rows)
         rows.append(own | {"method": "MediaPipe's own landmarks", "input": "pixels"})
-        made = fit_rows(work, clip, f"pixels_{fingerprint}", pixels, report)
-        detected = read_archive(work / f"{camera}_pixels_{fingerprint}_smplify-x.npz").keypoints
-        assert detected is not None and detected.xyz_m is not None
-        landmarks = detected.xyz_m[:, [detected.index(n) for n in JOINTS]]
-        rows.append(
-            measures(landmarks, clip.reference)
-            | {"method": "MediaPipe as detected here", "input": "pixels"}
-        )
-        rows += [r | {"input": "pixels"} for r in made]
+        for name, detector in detectors.items():
+
+            def pixels(source: Video, detector: Detector = detector) -> Keypoints:
+                with report.stage(f"{source.path.stem} {type(detector).__name__}") as progress:
+                    return detector.detect(source, progress)
+
+            source = "_".join([*name.split(", "), fingerprint])
+            made = fit_rows(work, clip, source, pixels, report)
+            detected = read_archive(work / f"{camera}_{source}_smplify-x.npz").keypoints
+            assert detected is not None
+            if detected.xyz_m is not None:
+                landmarks = detected.xyz_m[:, [detected.index(n) for n in JOINTS]]
+                row = measures(landmarks, clip.reference)
+                rows.append(row | {"method": "the detector's landmarks", "input": name})
+            rows += [r | {"input": name} for r in made]
         made = fit_rows(work, clip, f"openpose_{fingerprint}", files, report)
         rows += [r | {"input": "OpenPose files"} for r in made]
         for row in rows[first:]:
@@ -265,9 +273,10 @@ Before and after every smoother, from pixels:
 - Swapped: frames in which the arms (shoulders, elbows, wrists) or legs (hips, knees, ankles) are
   nearer to the reference with left and right exchanged.
 - MediaPipe's own landmarks: Holistic with its own defaults (its smoothing filter on, complexity 1)
-  on consecutive frames, nothing done to its output. "As detected here": this project's use of it,
-  without that filter, on the right person, with confusions of left and right undone. Every fit
-  from pixels starts from the latter; those undone in OpenPose's files as well.
+  on consecutive frames, nothing done to its output. "The detector's landmarks": this project's use
+  of it, without that filter, on the right person, with confusions of left and right undone. Every
+  fit from pixels starts from the latter; those undone in OpenPose's files as well.
+- "pixels, FILE": the same with another pose landmark network.
 - 2D: mean distance of the reprojected body landmarks (no hands, no face) from detections with
   confidence above 0.5, weighted by it; height is that of the reprojected body.
 - The rate of a fit covers the reconstruction alone, wall clock, up to two threads. By default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
@@ -90,6 +90,34 @@ def edges(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "edges 2"]:
     """Every edge once, its lower vertex first."""
     e = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     return np.unique(e, axis=0)
+
+
+def neighbour_mean(count: int, faces: Int[np.ndarray, "faces 3"]) -> csr_matrix:
+    """Maps values at `count` vertices to the mean over the neighbours of each; a vertex without
+    neighbours keeps its own."""
+    e = edges(faces)
+    alone = np.setdiff1d(np.arange(count), e)
+    rows, columns = (np.concatenate([*p, alone]) for p in (e.T, e.T[::-1]))
+    A = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count))
+    return csr_matrix(diags(1 / np.asarray(A.sum(1)).ravel()) @ A)
+
+
+def averaged(
+    values: Float[np.ndarray, "verts d"],
+    mean: csr_matrix,
+    rounds: int,
+    share: Float[np.ndarray, " verts"] | float = 1.0,
+) -> Float[np.ndarray, "verts d"]:
+    """Values moved half-way to the mean of their neighbours, some rounds long.
+
+    Args:
+        mean: as `neighbour_mean` gives it.
+        share: how much each vertex takes part, from 0 to 1.
+    """
+    step = 0.5 * np.broadcast_to(share, len(values))[:, None]
+    for _ in range(rounds):
+        values = (1 - step) * values + step * (mean @ values)
+    return values
 
 
 def asymmetry_about_x(points: Float[np.ndarray, "n 3"]) -> float:

@@ -127,23 +127,8 @@ class Renderer:
         rows = large[::2] + large[1::2]
         return ((rows[:, ::2] + rows[:, 1::2] + 2) // 4).astype(np.uint8)
 
-    def render_depth(
-        self, drawables: Sequence[Drawable], camera: Camera
-    ) -> Float[np.ndarray, "h w"]:
-        """Distance along the camera's z axis in metres; infinite where nothing is seen."""
-        from vtkmodules.util.numpy_support import vtk_to_numpy
-        from vtkmodules.vtkCommonCore import vtkFloatArray
-
-        near, far = self._draw(drawables, camera)
-        w, h = camera.width, camera.height
-        values = vtkFloatArray()
-        self._window.GetZbufferData(0, 0, w - 1, h - 1, values)
-        z = vtk_to_numpy(values).reshape(h, w)[::-1].astype(np.float64)
-        depth = near * far / (far - z * (far - near))
-        return np.where(z < 1, depth, np.inf).astype(np.float32)
-
-    def _draw(self, drawables: Sequence[Drawable], camera: Camera) -> tuple[float, float]:
-        """Brings the scene up to date and draws it; the near and far plane in metres."""
+    def _draw(self, drawables: Sequence[Drawable], camera: Camera) -> None:
+        """Brings the scene up to date and draws it."""
         for i, drawable in enumerate(drawables):
             if i < len(self._actors) and self._actors[i].fits(drawable):
                 self._actors[i].move(drawable)
@@ -159,12 +144,10 @@ class Renderer:
             self._scene.RemoveActor(actor.actor)
         del self._actors[len(drawables) :]
 
-        near, far = _depth_range(drawables, camera)
-        set_camera(self._scene.GetActiveCamera(), camera, near, far)
+        set_camera(self._scene.GetActiveCamera(), camera, *_depth_range(drawables, camera))
         if self._window.GetSize() != (camera.width, camera.height):
             self._window.SetSize(camera.width, camera.height)
         self._window.Render()
-        return near, far
 
 
 def renderer_works() -> tuple[bool, str]:

@@ -29,7 +29,9 @@ from mvai.nets.graphcmr import (
     save_graphcmr,
 )
 from mvai.nets.landmark_correction import LandmarkCorrection
-from mvai.train.landmark_correction import augmented, crop_rotation, projected_clips, random_view
+from mvai.train.landmark_windows import augmented, random_view
+from mvai.train.projected_clips import projected_clips
+from mvai.train.true_landmarks import crop_rotation
 from mvai.types import Keypoints
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS, mirrored
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 
-from mvai.geometry.surface import components, edges, weld
+from mvai.geometry.surface import averaged, components, neighbour_mean, weld
 from mvai.nets.npt_files import TrainedNpt
 from mvai.transfer.npt_identity import NptIdentity, without_far_bones
 
@@ -34,23 +34,13 @@ def network_weights(
             x = identity.vertices[first[i : i + CHUNK]]
             own = trained.npt.weights(trained.npt.known(x, identity.whole))
             W.append(without_far_bones(trained, identity, x, own).numpy())
-    W = _smoothed(np.concatenate(W), faces)
+    W = np.concatenate(W)
+    W = averaged(W, neighbour_mean(len(W), faces), SMOOTHING_ROUNDS)
     W = _rigid_pieces(W, mesh.vertices[first], faces, SMALL_PIECE * identity.height)
     indices = np.argsort(-W, axis=1)[:, :INFLUENCES]
     w = np.take_along_axis(W, indices, 1)
     w = w / w.sum(1, keepdims=True)
     return indices[welded].astype(np.int32), w[welded].astype(np.float32)
-
-
-def _smoothed(W: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """A few rounds of averaging over neighbours."""
-    e, n = edges(faces), len(W)
-    A = csr_matrix((np.ones(2 * len(e)), (e.ravel(), e[:, ::-1].ravel())), shape=(n, n))
-    degree = np.asarray(A.sum(1)).ravel()
-    mean = diags(1 / np.maximum(degree, 1)) @ A
-    for _ in range(SMOOTHING_ROUNDS):
-        W = np.where((degree > 0)[:, None], 0.5 * W + 0.5 * (mean @ W), W)
-    return W
 
 
 def _rigid_pieces(

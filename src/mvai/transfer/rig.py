@@ -36,7 +36,7 @@ from mvai.transfer.registration.turned import find_body_in_any_turn
 from mvai.transfer.registration.weights import transfer_weights
 from mvai.transfer.rig_contact import Target, contact_frames, keep_contact
 from mvai.transfer.rig_elastic import elastic_weights
-from mvai.transfer.rig_feet import contacts, lock_feet
+from mvai.transfer.rig_feet import contacts, lock_feet, not_above_the_other
 from mvai.transfer.rig_ground import levelled
 from mvai.transfer.rig_hands import fingerless, whole_hands
 from mvai.transfer.rig_held import above_floor
@@ -319,7 +319,7 @@ def _planted(motion: SourceMotion, fps: float, seen: bool) -> list[Bool[np.ndarr
     if seen:
         stand = stances(np.stack(motion.feet, 1), motion.lowest, fps, size)
         planted = [stand[:, i] | foot for i, foot in enumerate(planted)]
-    return planted
+    return not_above_the_other(planted, motion.feet, size)
 
 
 def _contact(

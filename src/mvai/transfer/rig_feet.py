@@ -7,14 +7,17 @@ its mean place: the part that all planted feet share moves the root, the rest is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
-from scipy.spatial.transform import Rotation
 
-from mvai.geometry.rigid import shortest_rotation, transforms
+from mvai.geometry.rigid import transforms
 from mvai.geometry.stance import runs
 from mvai.transfer.legs import leg_length
+from mvai.transfer.rig_leg import out_of_reach, reach, tip_foot
 from mvai.transfer.rig_points import ADULT_LEG_M
 from mvai.transfer.rig_retarget import DrivenSkeleton, positions_on
 from mvai.transfer.rig_soles import Sole, sole_paths
@@ -24,16 +27,18 @@ LEAVE_SPEED_M_S = 0.5
 ENTER_HEIGHT_M = 0.05
 LEAVE_HEIGHT_M = 0.09
 SHORTEST_S = 0.1
+ABOVE_M = 0.05
+"""A planted foot is no higher than this above the other one."""
 HIGHEST_SOLE_M = 0.08
 """A planted foot is brought to the floor from no further than this (of an adult's size)."""
 HELD_M = 0.0005
 """Planted feet are held as often as it takes to have them move and sink by no more than this."""
-MOST_ROUNDS = 5
+MOST_ROUNDS = 6
 LIFT_S = 0.08
 LOWEST_M = 0.06
 """The body is lowered by no more than this (of an adult's size)."""
-STRAIGHT = 0.998
-"""A leg never quite straightens, so that it cannot snap."""
+BENT_M = 0.01
+"""Likewise by no more than this for a foot while the other foot's leg has to bend for it."""
 EASE_S = 0.12
 """Time over which a correction comes in before a contact and goes out after it."""
 
@@ -66,6 +71,24 @@ def contacts(
         if (b - a) / fps < SHORTEST_S:
             planted[a:b] = False
     return planted
+
+
+def not_above_the_other(
+    planted: list[Bool[np.ndarray, "frames 2"]],
+    feet: Sequence[Float[np.ndarray, "frames 2 3"]],
+    size: float,
+) -> list[Bool[np.ndarray, "frames 2"]]:
+    """Leaves out contacts of a foot in frames in which the other is much lower: on a level floor
+    that one would be below the ground.
+
+    Args:
+        planted: whether heel and toes of the left and right foot are planted.
+        feet: heel and toes of the left and right foot (metres, world).
+        size: leg length relative to an adult's.
+    """
+    left, right = (foot[..., 1].min(1) for foot in feet)
+    off = (left - right, right - left)
+    return [p & (o < ABOVE_M * size)[:, None] for p, o in zip(planted, off, strict=True)]
 
 
 def corrections(
@@ -140,8 +163,10 @@ def lock_feet(
     is below it.
 
     Soles may hang partly from the shin, and then move less than the ankle that is moved for them;
-    so this is done again until they are held. The body is lifted where a leg cannot get shorter,
-    and lowered where one that is planted cannot get longer.
+    so this is done again until they are held. Where a planted leg cannot get longer, the foot is
+    tipped onto its toes, and then the hips are lowered, but hardly where the other leg has to bend
+    for it: a foot a little above the floor is seen later than bent knees. Toes of a swinging foot
+    are turned up before its leg bends. The body is lifted where a leg cannot get shorter.
 
     Args:
         skeleton: the character's.
@@ -154,7 +179,7 @@ def lock_feet(
         has_floor: without one, heights stay.
     """
     size = leg_length(skeleton.skin.T_world_joint[:, :3, 3], skeleton.legs) / ADULT_LEG_M
-    left_m = np.full(len(t), LOWEST_M * size)
+    leeway = Leeway.of(len(t), size)
     for last in range(MOST_ROUNDS):
         paths = [sole_paths(skeleton.skin, rest, transforms(R, t), sole) for sole in both]
         sinks = np.maximum(0, -np.min([low for _, low in paths], axis=0))
@@ -172,11 +197,42 @@ def lock_feet(
             off = [o[:, [0, 2]] for o in off]
         if max([sinks.max() * has_floor, *(o.max() for o in off if o.size)]) < HELD_M * size:
             break
-        lows = [low for _, low in paths]
-        high = t[:, skeleton.root, 1]
-        R, t = _held(skeleton, R, t, lows, fixes, planted, fps, left_m if has_floor else None)
-        left_m = left_m - (high - t[:, skeleton.root, 1])
+        R, t = _held(skeleton, R, t, paths, fixes, planted, fps, leeway if has_floor else None)
     return R, t
+
+
+@dataclass
+class Leeway:
+    """What is left of how far the rounds of `lock_feet` may go, in every frame."""
+
+    lower_m: Float[np.ndarray, " frames"]
+    """How far the hips may still be lowered."""
+    bend_m: Float[np.ndarray, " frames"]
+    """Likewise while a leg has to bend for it."""
+    tipped_rad: list[Float[np.ndarray, " frames"]]
+    """How far the left and the right foot have been tipped."""
+
+    @classmethod
+    def of(cls, frames: int, size: float) -> Leeway:
+        return cls(
+            np.full(frames, LOWEST_M * size),
+            np.full(frames, BENT_M * size),
+            [np.zeros(frames), np.zeros(frames)],
+        )
+
+    def lowered(
+        self,
+        short: list[Float[np.ndarray, " frames"]],
+        room: Float[np.ndarray, " frames"],
+        fps: float,
+    ) -> Float[np.ndarray, " frames"]:
+        """How far to lower the hips (metres), where legs are `short` and nothing bends down to
+        `room`; takes it off what is left."""
+        wish = np.minimum(np.max(short, axis=0), room + np.maximum(self.bend_m, 0))
+        drop = _envelope(np.minimum(wish, np.maximum(self.lower_m, 0)), fps)
+        self.lower_m = self.lower_m - drop
+        self.bend_m = self.bend_m - np.maximum(drop - room, 0)
+        return drop
 
 
 def _envelope(sinks: Float[np.ndarray, " frames"], fps: float) -> Float[np.ndarray, " frames"]:
@@ -191,25 +247,38 @@ def _held(
     skeleton: DrivenSkeleton,
     R: Float[np.ndarray, "frames joints 3 3"],
     t: Float[np.ndarray, "frames joints 3"],
-    lows: list[Float[np.ndarray, " frames"]],
+    paths: list[tuple[Float[np.ndarray, "frames 2 3"], Float[np.ndarray, " frames"]]],
     fixes: list[tuple[Float[np.ndarray, "frames 3"], Float[np.ndarray, " frames"]]],
     planted: list[Bool[np.ndarray, "frames 2"]],
     fps: float,
-    left_m: Float[np.ndarray, " frames"] | None,
+    leeway: Leeway | None,
 ) -> tuple[Float[np.ndarray, "frames joints 3 3"], Float[np.ndarray, "frames joints 3"]]:
-    """One round of `lock_feet`. The body may be lowered by `left_m`; None without a floor."""
+    """One round of `lock_feet`, within `leeway`; None leaves heights as they are."""
     shared = root_share([wish for wish, _ in fixes], [p.any(1) for p in planted], fps)
     moves = [shared + weight[:, None] * (wish - shared) for wish, weight in fixes]
-    for move, low in zip(moves, lows, strict=True):
-        move[:, 1] = 0 if left_m is None else np.maximum(move[:, 1], -low)
+    for move, (_, low) in zip(moves, paths, strict=True):
+        move[:, 1] = 0 if leeway is None else np.maximum(move[:, 1], -low)
     targets = [t[:, leg[2]] + move for leg, move in zip(skeleton.legs, moves, strict=True)]
     t = t + shared[:, None]
-    if left_m is not None:
-        short = [
-            weight * _out_of_reach(skeleton, leg, t, target)
-            for leg, target, (_, weight) in zip(skeleton.legs, targets, fixes, strict=True)
+    if leeway is not None:
+        stands = [p.any(1) for p in planted]
+        out = [out_of_reach(leg, t, at) for leg, at in zip(skeleton.legs, targets, strict=True)]
+        # Lowered so far, no leg has to bend.
+        room = [
+            np.where(on, o, np.maximum(low, 0))
+            for on, o, (_, low) in zip(stands, out, paths, strict=True)
         ]
-        drop = _envelope(np.minimum(np.max(short, axis=0), np.maximum(left_m, 0)), fps)
+        room = np.minimum(*room)
+        first = np.where(stands[0] & stands[1], room, 0)
+        short = []
+        for i, (leg, (points, low)) in enumerate(zip(skeleton.legs, paths, strict=True)):
+            need = fixes[i][1] * np.maximum(out[i] - first, 0)
+            R, gain, leeway.tipped_rad[i] = tip_foot(
+                skeleton, leg, R, t, points, low, need, stands[i], leeway.tipped_rad[i], fps
+            )
+            targets[i] = targets[i] + gain[:, None] * [0, 1, 0]
+            short.append(stands[i] * np.maximum(out[i] - gain, 0))
+        drop = leeway.lowered(short, room, fps)
         t = t - drop[:, None, None] * [0, 1, 0]
     for leg, target in zip(skeleton.legs, targets, strict=True):
         if np.abs(target - t[:, leg[2]]).max() < 1e-5:
@@ -217,71 +286,3 @@ def _held(
         R = reach(skeleton, leg, R, t, target)
         t = positions_on(skeleton, R, t[:, skeleton.root])
     return R, t
-
-
-def _out_of_reach(
-    skeleton: DrivenSkeleton,
-    leg: tuple[int, int, int],
-    t: Float[np.ndarray, "frames joints 3"],
-    target: Float[np.ndarray, "frames 3"],
-) -> Float[np.ndarray, " frames"]:
-    """How far the hip is too high for the ankle to meet `target` (metres)."""
-    hip, knee, ankle = (t[:, j] for j in leg)
-    length = np.linalg.norm(knee - hip, axis=1) + np.linalg.norm(ankle - knee, axis=1)
-    away = hip - target
-    aside = np.linalg.norm(away[:, [0, 2]], axis=1)
-    upright = np.sqrt(np.maximum((STRAIGHT * length) ** 2 - aside**2, 0))
-    return np.where(aside < STRAIGHT * length, np.maximum(0, away[:, 1] - upright), 0)
-
-
-def reach(
-    skeleton: DrivenSkeleton,
-    leg: tuple[int, int, int],
-    R: Float[np.ndarray, "frames joints 3 3"],
-    t: Float[np.ndarray, "frames joints 3"],
-    target: Float[np.ndarray, "frames 3"],
-) -> Float[np.ndarray, "frames joints 3 3"]:
-    """World rotations in which a leg's ankle meets `target`; the foot keeps its orientation.
-
-    Two-bone inverse kinematics: the knee's angle follows from the law of cosines, about the axis
-    it already bends about, then the whole leg swings the shortest way.
-    """
-    hip, knee, ankle = leg
-    a, b, c = t[:, hip], t[:, knee], t[:, ankle]
-    thigh, shin = np.linalg.norm(b - a, axis=1), np.linalg.norm(c - b, axis=1)
-    now = np.linalg.norm(c - a, axis=1)
-    longest = np.maximum(STRAIGHT * (thigh + shin), np.minimum(now, thigh + shin))
-    wanted = np.clip(np.linalg.norm(target - a, axis=1), np.abs(thigh - shin) + 1e-4, longest)
-
-    def inner(d: np.ndarray) -> np.ndarray:
-        cosine = (thigh**2 + shin**2 - d**2) / np.maximum(2 * thigh * shin, 1e-9)
-        return np.arccos(np.clip(cosine, -1, 1))
-
-    axis = np.cross(b - a, c - b)
-    straight = np.linalg.norm(axis, axis=1) < 1e-3 * thigh * shin
-    # A straight leg bends about the knee's own sideways axis: knees fold backwards.
-    sideways = R[:, knee] @ skeleton.skin.T_world_joint[knee, :3, :3].T @ np.array([1.0, 0, 0])
-    axis = np.where(straight[:, None], sideways, axis)
-    axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-12)
-    bend = inner(now) - inner(wanted)
-    D_knee = Rotation.from_rotvec(axis * bend[:, None]).as_matrix()
-    c_bent = b + (D_knee @ (c - b)[..., None])[..., 0]
-    D_hip = shortest_rotation(c_bent - a, target - a)
-    result = R.copy()
-    result[:, hip] = D_hip @ R[:, hip]
-    below = D_hip @ D_knee
-    for j in _between(skeleton, knee, ankle):
-        result[:, j] = below @ R[:, j]
-    return result
-
-
-def _between(skeleton: DrivenSkeleton, knee: int, ankle: int) -> list[int]:
-    """The knee and what hangs from it, apart from the foot and what hangs from that."""
-    parents = skeleton.skin.parents
-
-    def under(j: int, top: int) -> bool:
-        while j >= 0 and j != top:
-            j = parents[j]
-        return j == top
-
-    return [j for j in range(len(parents)) if under(j, knee) and not under(j, ankle)]

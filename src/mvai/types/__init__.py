@@ -12,7 +12,7 @@ from mvai.types.data import (
     Part,
     Skin,
 )
-from mvai.types.errors import MvaiError, MvaiWarning
+from mvai.types.errors import MvaiError, MvaiWarning, NobodyError
 
 __all__ = [
     "T_CAMERA_WORLD",
@@ -25,6 +25,7 @@ __all__ = [
     "MeshSequence",
     "MvaiError",
     "MvaiWarning",
+    "NobodyError",
     "Part",
     "Skin",
 ]

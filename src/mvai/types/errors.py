@@ -1,4 +1,4 @@
-"""The one error and the one warning that a user is meant to see."""
+"""The error and the warning that a user is meant to see."""
 
 
 class MvaiError(Exception):
@@ -7,6 +7,10 @@ class MvaiError(Exception):
     The message names the file, what is wrong with it and what to do. The command line
     prints it without a traceback and exits with code 2; library callers may catch it.
     """
+
+
+class NobodyError(MvaiError):
+    """A video shows nobody, or too little of a person to work with."""
 
 
 class MvaiWarning(UserWarning):

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_matrix, diags
 
 from mvai.body.model import LinearBody
-from mvai.geometry.surface import components, edges
+from mvai.geometry.surface import averaged, components, neighbour_mean
 
 BELOW_HIPS = 0.065
 """The crotch lies this share of the height below the hip joints."""
@@ -71,7 +70,9 @@ def hanging_cloth(
         hung[:, body.joint(f"{side}UpLeg")] = part * (thigh - shin)
         hung[:, body.joint(f"{side}Leg")] = part * shin
     W = (1 - share[:, None]) * W + share[:, None] * hung
-    return _smoothed(W, faces, share)
+    # Averaged where there is cloth, and a little beyond.
+    mean = neighbour_mean(len(W), faces)
+    return averaged(W, mean, ROUNDS, np.clip(share + mean @ (mean @ share), 0, 1))
 
 
 def _arms(
@@ -114,19 +115,6 @@ def _hems(
         closed[np.unique(piece[faces[cuts, 0]]), k] = True
     unbroken = np.cumprod(closed, axis=1).sum(1)
     return np.where(unbroken > 0, top - (unbroken + 1) * BIN * height, np.inf)
-
-
-def _smoothed(W: np.ndarray, faces: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Averaged over neighbours where there is cloth, and a little beyond."""
-    e = edges(faces)
-    n = len(W)
-    A = csr_matrix((np.ones(2 * len(e)), (e.ravel(), e[:, ::-1].ravel())), shape=(n, n))
-    degree = np.asarray(A.sum(1)).ravel()
-    mean = diags(1 / np.maximum(degree, 1)) @ A
-    where = np.clip(share + mean @ (mean @ share), 0, 1) * (degree > 0)
-    for _ in range(ROUNDS):
-        W = W + 0.5 * where[:, None] * (mean @ W - W)
-    return W
 
 
 def _smoothstep(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 from mvai.body.model import LinearBody
 from mvai.geometry.laplacian import inpaint, mesh_laplacian
-from mvai.geometry.surface import components, edges, vertex_normals, weld
+from mvai.geometry.surface import averaged, components, neighbour_mean, vertex_normals, weld
 from mvai.transfer.registration.fingers import merged_fingers
 from mvai.transfer.registration.props import TOUCHES, carried, fastened
 from mvai.transfer.registration.skirt import hanging_cloth
@@ -39,6 +39,8 @@ held by it."""
 HUNG = 0.01
 """What hangs from the hips needs no match; its weights have changed by more than this."""
 NEIGHBOURS = 6
+ROUNDS = 3
+"""Weights are averaged over neighbours so often, which softens the border of copied regions."""
 LARGE = 120_000
 """Meshes with more vertices get their weights by way of a coarser one."""
 COARSE = 1 / 300
@@ -73,7 +75,8 @@ def transfer_weights(
     filled = W
     W = hanging_cloth(body, surface, vertices, faces, piece, distance, W)
     matched = np.bincount(piece, weights=known | (abs(W - filled).sum(1) > HUNG)) > 0
-    W = diffused(_smooth(W, faces), L, mass, softness(body, W, height))
+    soft = softness(body, W, height)
+    W = diffused(averaged(W, neighbour_mean(len(W), faces), ROUNDS), L, mass, soft)
     W = merged_fingers(body, faces, W)
     W = _rigid_pieces(body, W, vertices, piece, height)
     W = carried(body, W, vertices, piece, known, distance, height)
@@ -155,18 +158,6 @@ def _fill(
     known |= loose
     W = np.clip(inpaint(L, mass, known, copied), 0, None)
     return W / np.maximum(W.sum(1, keepdims=True), 1e-9)
-
-
-def _smooth(W: np.ndarray, faces: np.ndarray, rounds: int = 3) -> np.ndarray:
-    """A few rounds of averaging over neighbours, which softens the border of copied regions."""
-    e = edges(faces)
-    n = len(W)
-    A = csr_matrix((np.ones(2 * len(e)), (e.ravel(), e[:, ::-1].ravel())), shape=(n, n))
-    degree = np.asarray(A.sum(1)).ravel()
-    mean = diags(1 / np.maximum(degree, 1)) @ A
-    for _ in range(rounds):
-        W = np.where((degree > 0)[:, None], 0.5 * W + 0.5 * (mean @ W), W)
-    return W
 
 
 def softness(
