@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -164,17 +165,17 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_faster_than_the_original_layout() -> None:
-    """A loose bound on processor time; npt_original.py measures at full width."""
+    """A loose bound on processor time, measured in turns, since others use the machine as well;
+    npt_original.py measures at full width."""
     naive, ours = twins(NptSettings(code=512, widths=(515, 257, 128)))
     fast = FastNpt(ours)
-    pose, identity = some(500, 3), body_surface(2500)
+    pose, identity = some(500, 3), body_surface(6000)
 
-    def best_of_three(run: Callable[[], Tensor]) -> float:
-        return min(seconds(run)[1] for _ in range(3))
+    def times_faster() -> float:
+        slow = seconds(lambda: naive(pose[None], identity[None])[0])[1]
+        return slow / seconds(lambda: fast.pose_mesh(fast.encode(pose), identity))[1]
 
-    slow = best_of_three(lambda: naive(pose[None], identity[None])[0])
-    quick = best_of_three(lambda: fast.pose_mesh(fast.encode(pose), identity))
-    assert quick < slow / 2.5
+    assert np.median([times_faster() for _ in range(5)]) > 2.5
 
 
 @given(st.integers(8, 300), st.integers(5, 70))

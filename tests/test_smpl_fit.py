@@ -38,10 +38,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def seen(body, frames: int = 12) -> tuple[Keypoints, np.ndarray]:
-    """Key-points of somebody who faces the camera with arms down and moving, and the limb joints
-    relative to the middle of the hips."""
+def seen(body, frames: int = 12, side: float = 0.0) -> tuple[Keypoints, np.ndarray]:
+    """Key-points of somebody who faces the camera, or turned by `side` (radians), with arms down
+    and moving, and the limb joints relative to the middle of the hips."""
     pose = np.zeros((frames, len(body.joints), 3))
+    pose[:, body.joint("Hips"), 1] = side
     swing = 0.5 + 0.5 * np.sin(np.linspace(0, 3, frames))
     if body.topology != "anny":
         pose[:, body.joint("LeftArm"), 2] = -0.9
@@ -85,25 +86,28 @@ def limb_error_m(body, sequence, limbs: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("model", ["smpl", "smplh", "smplx"])
-@pytest.mark.parametrize(("source", "bound_m"), [("exact", 0.03), ("corrected", 0.055)])
+@pytest.mark.parametrize(("source", "bound_m"), [("exact", 0.03), ("corrected", 0.05)])
 def test_the_default_setting_finds_the_body(
     body_models: Path, model: str, source: str, bound_m: float, monkeypatch
 ):
-    """Bodies are 18 mm off with exact landmarks, but 49 if these are a tenth too large, 57 to 85
-    without any, and 116 to 124 if their depth is mirrored. The correction, which expects what a
-    detector makes of people, leads exact ones 53 to 80 mm astray, and the fit 35 to 37 (31 to 42
-    with the weights before)."""
+    """From six sides, bodies are 19 mm off with exact landmarks, but 50 if these are a tenth too
+    large, and 280 to 290 if their depth is mirrored. The correction, which expects what a detector
+    makes of people, leads exact ones astray, most of all those of SMPL, which has neither hands nor
+    mouth: the fit 30 to 43 mm (28 to 50 with the weights before)."""
     if source == "exact":
         monkeypatch.setattr(smplify_x, "landmark_source", lambda start: exact)
     body = body_model(model, body_models)
-    keypoints, limbs = seen(body)
-    sequence = SmplifyX(body_model=model, body_model_path=body_models).reconstruct(keypoints)
-    assert sequence.topology == ("smplx" if model == "smplx" else "smpl")
-    assert sequence.vertices.shape == (12, len(body.template), 3)
-    # The world was levelled, so compare in the camera's axes.
-    R = np.diag([1.0, -1, -1]) @ sequence.camera.T_camera_world[:3, :3]
-    turned = type(sequence)(sequence.vertices @ R.T.astype(np.float32), sequence.faces, 25.0)
-    assert limb_error_m(body, turned, limbs) < bound_m
+    errors = []
+    for side in (0.0, 0.8, -0.8, 1.6, -1.6, 3.1):
+        keypoints, limbs = seen(body, side=side)
+        sequence = SmplifyX(body_model=model, body_model_path=body_models).reconstruct(keypoints)
+        assert sequence.topology == ("smplx" if model == "smplx" else "smpl")
+        assert sequence.vertices.shape == (12, len(body.template), 3)
+        # The world was levelled, so compare in the camera's axes.
+        R = np.diag([1.0, -1, -1]) @ sequence.camera.T_camera_world[:3, :3]
+        turned = type(sequence)(sequence.vertices @ R.T.astype(np.float32), sequence.faces, 25.0)
+        errors.append(limb_error_m(body, turned, limbs))
+    assert np.mean(errors) < bound_m
 
 
 def test_the_prior_of_another_rest_pose_is_the_same_prior(body_models: Path):
