@@ -15,7 +15,7 @@ from mvai.body.anny import anny_body
 from mvai.evaluate.transfer_pmd import pmd
 from mvai.geometry.surface import vertex_normals
 from mvai.nets.npt_files import WEIGHTS, load_npt
-from mvai.transfer import npt_detail, rig, sa_pd
+from mvai.transfer import npt_detail, rig, rig_drive, sa_pd
 from mvai.transfer.reading import rest as reading_rest
 from mvai.transfer.reading.agree import agreed_vertices, laid_as_agreed
 from mvai.transfer.reading.match import body_pool
@@ -206,7 +206,7 @@ def test_the_file_of_joints_is_not_that_of_the_source(monkeypatch: pytest.Monkey
     """A character's corrected joints say nothing about the mesh that moves."""
     hero: Any = None
     given = []
-    monkeypatch.setattr(rig, "drive", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(rig_drive, "drive", lambda *arguments: given.append(arguments))
     method = rig.RigTransfer(joints=Path("hero_joints.json"), ignore_rig=True)
     method.drive(hero, shuffled(acting(1)[0]), lambda asked: asked)
     assert given[0][2:] == (method, rig.RigTransfer(ignore_rig=True))

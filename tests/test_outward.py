@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.geometry.rigid import transforms
 from mvai.nets.npt_files import WEIGHTS, load_npt
-from mvai.transfer import npt, npt_detail, rig, sa_pd
+from mvai.transfer import npt, npt_detail, rig_register, sa_pd
 from mvai.transfer.reading.source import read_source
 from mvai.transfer.registration.find_body import FoundBody
 from mvai.transfer.registration.find_joints import FoundJoints
@@ -54,9 +54,9 @@ def test_rig_finds_the_same_body(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(asked.mesh.faces)
         raise MvaiError("asked")
 
-    monkeypatch.setattr(rig, "find_body_in_any_turn", found)
+    monkeypatch.setattr(rig_register, "find_body_in_any_turn", found)
     with pytest.raises(MvaiError, match="asked"):
-        rig.register(inverted(character(REST, BODY.faces)), nobody)
+        rig_register.register(inverted(character(REST, BODY.faces)), nobody)
     np.testing.assert_array_equal(seen[0], BODY.faces)
 
 
@@ -65,7 +65,7 @@ def test_rig_of_its_own_has_the_same_points() -> None:
     T = transforms(np.tile(np.eye(3), (J, 1, 1)), BODY.joint_template.numpy().astype(np.float64))
     skin = Skin(BODY.joints, BODY.parents, T, BODY.weight_indices, BODY.weights)
     whole = character(REST, BODY.faces, skin)
-    expected, given = (rig.register(c, nobody) for c in (whole, inverted(whole)))
+    expected, given = (rig_register.register(c, nobody) for c in (whole, inverted(whole)))
     assert expected.points is not None and given.points is not None
     np.testing.assert_array_equal(given.points.rest, expected.points.rest)
     np.testing.assert_array_equal(given.points.normals, expected.points.normals)

@@ -17,7 +17,8 @@ from mvai.geometry.banded import solve_chain
 from mvai.geometry.lbfgs import minimise
 from mvai.nets.pose_prior import GaussianMixture, load_pose_prior
 from mvai.reconstruct import method
-from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
+from mvai.reconstruct.clip_energy import ClipEnergy, Observation
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import angle_prior, gmof, hinge_axes
 from mvai.reconstruct.fit_clip import fit_clip, unwrapped

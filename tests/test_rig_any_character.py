@@ -24,7 +24,8 @@ from mvai.transfer.registration.find_joints import BODY_NEEDED, FoundJoints
 from mvai.transfer.registration.geometry import joints_by_shape, of_human_proportions
 from mvai.transfer.registration.joints_file import read_joints, write_joints
 from mvai.transfer.registration.skirt import hanging_cloth
-from mvai.transfer.rig import RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
 from mvai.transfer.rig_feet import corrections
 from mvai.transfer.rig_retarget import shared_bones
 from mvai.types import Mesh, MeshSequence, MvaiError

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvai.transfer import rig
+from mvai.transfer import rig_register
 from mvai.transfer.registration import cache, find_body
-from mvai.transfer.rig import RigTransfer, register
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_register import register
 from mvai.types import Mesh
 from test_rig_any_character import t_pose
 from test_transfer import BODY, character, nobody
@@ -23,7 +24,7 @@ def test_the_second_time_nothing_is_fitted(tmp_path: Path, monkeypatch: pytest.M
     files = list((tmp_path / "kept").iterdir())
     assert len(files) == 2
     monkeypatch.setattr(find_body, "fit_template", None)
-    monkeypatch.setattr(rig, "transfer_weights", None)
+    monkeypatch.setattr(rig_register, "transfer_weights", None)
     second = register(hero, nobody, RigTransfer())
     assert second.coverage == first.coverage and second.confidence == first.confidence
     assert_alike(second, first)

@@ -13,10 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from mvai.geometry.rigid import transforms
 from mvai.geometry.surface import vertex_normals
-from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
 from mvai.transfer.rig_arms import Arms, Terms, solve_arms
 from mvai.transfer.rig_contact import Walls, contact_frames
 from mvai.transfer.rig_contact import _step as step_of_arms
+from mvai.transfer.rig_drive import drive
 from mvai.transfer.rig_nearest import (
     ABOVE_M,
     ASIDE,
@@ -34,6 +35,7 @@ from mvai.transfer.rig_points import (
     point_set,
     source_points,
 )
+from mvai.transfer.rig_register import Registration
 from mvai.transfer.rig_retarget import positions_on
 from mvai.transfer.rig_source import body_motion
 from mvai.transfer.rig_touches import Hanging, hanging_arms, touches

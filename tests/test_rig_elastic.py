@@ -12,9 +12,11 @@ from scipy.spatial.transform import Rotation
 from mvai.body.skinning import posed_vertices
 from mvai.evaluate.metrics import edge_stretch, edges_of
 from mvai.geometry.rigid import nearest_rotations, rotations_near
-from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
 from mvai.transfer.rig_elastic import elastic_weights, on_simplex
 from mvai.transfer.rig_range import RANGE, range_of_motion
+from mvai.transfer.rig_register import Registration
 from mvai.types import Mesh, MeshSequence
 from test_transfer import BODY, JOINT, character, own_registration, sequence
 

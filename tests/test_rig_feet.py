@@ -12,7 +12,7 @@ from mvai.body.anny import anny_body
 from mvai.body.skinning import posed_vertices, skinned_part
 from mvai.geometry.rigid import transforms
 from mvai.transfer.floor import what_stands
-from mvai.transfer.rig import _planted, drive
+from mvai.transfer.rig_drive import _planted, drive
 from mvai.transfer.rig_feet import lock_feet, not_above_the_other
 from mvai.transfer.rig_ground import floor_slope
 from mvai.transfer.rig_held import above_floor

@@ -11,8 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from mvai.body.skinning import posed_vertices
 from mvai.geometry.rigid import transforms
-from mvai.transfer.rig import RigTransfer, drive, register
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
 from mvai.transfer.rig_hands import fingerless, resting_fingers, resting_hand, whole_hands
+from mvai.transfer.rig_register import register
 from mvai.types import Skin
 from mvai.types.names import FINGERS
 from test_transfer import BODY, JOINT, character, nobody, own_registration, sequence

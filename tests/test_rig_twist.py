@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mvai.body.skinning import posed_vertices, skinned, skinning_operator
-from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
+from mvai.transfer.rig_register import Registration
 from mvai.transfer.rig_twist import LIMBS, twist_angle, with_twist_bones
 from test_transfer import BODY, JOINT, own_registration, sequence, smooth_motion
 

@@ -14,7 +14,9 @@ from mvai.geometry.surface import components
 from mvai.transfer.registration.fingers import merged_fingers
 from mvai.transfer.registration.skirt import hanging_cloth
 from mvai.transfer.registration.weights import diffused, softness, transfer_weights
-from mvai.transfer.rig import Registration, RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
+from mvai.transfer.rig_register import Registration
 from mvai.transfer.rig_twist import with_twist_bones
 from mvai.types import Mesh
 from test_transfer import BODY, JOINT, character, own_registration, sequence, smooth_motion

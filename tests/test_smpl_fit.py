@@ -21,7 +21,7 @@ from mvai.io.archive import read_archive
 from mvai.io.unpickle import read_pickle
 from mvai.nets.pose_prior import axis_angle_from_matrix, load_pose_prior
 from mvai.nets.vposer import find_vposer, load_vposer
-from mvai.reconstruct import smplify_x
+from mvai.reconstruct import fit_body
 from mvai.reconstruct.energy import hinge_axes
 from mvai.reconstruct.pose_prior import prior_for
 from mvai.reconstruct.smplify_x import SmplifyX
@@ -95,7 +95,7 @@ def test_the_default_setting_finds_the_body(
     makes of people, leads exact ones astray, most of all those of SMPL, which has neither hands nor
     mouth: the fit 30 to 43 mm (28 to 50 with the weights before)."""
     if source == "exact":
-        monkeypatch.setattr(smplify_x, "landmark_source", lambda start: exact)
+        monkeypatch.setattr(fit_body, "landmark_source", lambda start: exact)
     body = body_model(model, body_models)
     errors = []
     for side in (0.0, 0.8, -0.8, 1.6, -1.6, 3.1):
@@ -222,8 +222,8 @@ def test_the_papers_setting_uses_vposer(body_models: Path, tmp_path: Path, monke
         calls.append(path)
         return load_vposer(path)
 
-    monkeypatch.setattr(smplify_x, "load_vposer", counted)
-    monkeypatch.setattr(smplify_x, "fit_frames", partial(smplify_x.fit_frames, iterations=10))
+    monkeypatch.setattr(fit_body, "load_vposer", counted)
+    monkeypatch.setattr(fit_body, "fit_frames", partial(fit_body.fit_frames, iterations=10))
     method = SmplifyX("paper", body_model="smpl", body_model_path=tmp_path)
     sequence = method.reconstruct(keypoints)
     assert calls == [tmp_path / "V02_05/snapshots/a.ckpt"]

@@ -17,12 +17,15 @@ from mvai.body.skinning import posed_vertices
 from mvai.geometry.rigid import transforms
 from mvai.geometry.stance import runs
 from mvai.geometry.surface import components, edges
+from mvai.transfer.legs import body_legs
 from mvai.transfer.registration.find_joints import FoundJoints
 from mvai.transfer.registration.fit import fit_template
 from mvai.transfer.registration.weights import transfer_weights
-from mvai.transfer.rig import Registration, RigTransfer, body_legs, drive, register
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import drive
 from mvai.transfer.rig_feet import contacts
 from mvai.transfer.rig_names import body_bones, read_name
+from mvai.transfer.rig_register import Registration, register
 from mvai.transfer.rig_retarget import DrivenSkeleton
 from mvai.transfer.rig_solve import solve_motion
 from mvai.types import Camera, Character, Mesh, MeshSequence, MvaiError, Part, Skin

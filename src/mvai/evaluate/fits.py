@@ -35,7 +35,7 @@ from mvai.nets.landmark_correction import (
     load_landmark_correction,
 )
 from mvai.progress import Report
-from mvai.reconstruct.clip_energy import ClipWeights
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.reconstruct.fit_windows import fit_long_clip
 from mvai.reconstruct.graphcmr import regressed_pose
 from mvai.reconstruct.initial import default_focal_px, viewing_rotation

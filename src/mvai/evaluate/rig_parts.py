@@ -33,8 +33,10 @@ from mvai.geometry.rigid import transforms
 from mvai.io.characters import read_character
 from mvai.io.fingerprint import file_sha256
 from mvai.progress import Report, Silent, Stopwatch
-from mvai.transfer.rig import ADULT_HEIGHT_M, Registration, RigTransfer, drive
+from mvai.transfer.rig import RigTransfer
+from mvai.transfer.rig_drive import ADULT_HEIGHT_M, drive
 from mvai.transfer.rig_points import point_set, source_points
+from mvai.transfer.rig_register import Registration
 from mvai.transfer.rig_source import body_motion
 from mvai.transfer.rig_touches import Touches, touches
 from mvai.types import Mesh, MeshSequence, MvaiError, Skin

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import av
     import av.container
     import av.video
+    from av.video.reformatter import VideoReformatter
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,12 @@ def iterate_file(
 
     Frames that cannot be decoded are left out; how many is said in the end.
     """
+    from av.video.reformatter import VideoReformatter
+
     errors: list[Exception] = []
     done = 0
+    # One for all frames: a frame's own is built anew for each.
+    reformatter = VideoReformatter()
     with opened(path) as (container, stream):
         decoded = decoded_frames(container, stream, errors)
         picked = decoded if timing.constant else _resample(decoded, timing.fps)
@@ -173,7 +178,7 @@ def iterate_file(
             if done <= start or (done - 1 - start) % step:
                 continue
             if frame is not last:
-                image, last = _upright(frame, width, height), frame
+                image, last = _upright(frame, width, height, reformatter), frame
             yield image
     if errors:
         log.warning("%s: the file is damaged; %d of %d frames could be decoded.",
@@ -230,10 +235,10 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     return True, c < 0, b < 0
 
 
-def _upright(frame: av.VideoFrame, width: int, height: int) -> Frame:
+def _upright(frame: av.VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> Frame:
     transpose, flip_x, flip_y = _turn(frame)
     stored = (height, width) if transpose else (width, height)
-    image = frame.to_ndarray(format="rgb24", width=stored[0], height=stored[1])
+    image = reformatter.reformat(frame, *stored, format="rgb24").to_ndarray()
     if transpose:
         image = image.swapaxes(0, 1)
     if flip_x:

@@ -25,7 +25,8 @@ from mvai.body.model import LinearBody
 from mvai.geometry.banded import solve_chain
 from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
-from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
+from mvai.reconstruct.clip_energy import ClipEnergy, Observation
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import hinge_axes
 from mvai.reconstruct.initial import (

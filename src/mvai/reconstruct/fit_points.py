@@ -17,7 +17,8 @@ from torch import Tensor
 
 from mvai.body.model import LinearBody
 from mvai.nets.pose_prior import GaussianMixture
-from mvai.reconstruct.clip_energy import ClipEnergy, ClipWeights, Observation
+from mvai.reconstruct.clip_energy import ClipEnergy, Observation
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.reconstruct.collision import spheres_of
 from mvai.reconstruct.energy import hinge_axes
 from mvai.reconstruct.fit_clip import ClipFit, levenberg_marquardt, unwrapped

@@ -17,7 +17,7 @@ from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import Lift
 from mvai.nets.pose_prior import GaussianMixture
 from mvai.reconstruct.absence import leaving, rested, seen_well
-from mvai.reconstruct.clip_energy import ClipWeights
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.reconstruct.fit_clip import ClipFit, fit_clip
 from mvai.reconstruct.grounded_legs import grounded
 from mvai.types import Keypoints

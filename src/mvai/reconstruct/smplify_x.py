@@ -8,30 +8,13 @@ the time axis, and fits all frames together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-
-from mvai.body import BodyName, body_model
-from mvai.body.anny import anny_body
-from mvai.nets.graphcmr import regressed_landmarks, shipped_graphcmr
-from mvai.nets.landmark_correction import Lift, expected_landmarks
-from mvai.nets.vposer import find_vposer, load_vposer
+from mvai.body import BodyName
 from mvai.reconstruct import Progress
-from mvai.reconstruct.clip_energy import ClipWeights
-from mvai.reconstruct.fit_frames import fit_frames
-from mvai.reconstruct.fit_hands import fit_hands
-from mvai.reconstruct.fit_windows import fit_long_clip
-from mvai.reconstruct.lengthen import lengthening
-from mvai.reconstruct.levelled import levelled, surface
-from mvai.reconstruct.pose_prior import DirectPose, LatentPose, prior_for
+from mvai.reconstruct.clip_weights import ClipWeights
 from mvai.types import Keypoints, MeshSequence
-
-THREADS = 2
-"""The matrices are small: more threads than this gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,47 +36,14 @@ class SmplifyX:
 
     def reconstruct(self, keypoints: Keypoints, progress: Progress | None = None) -> MeshSequence:
         """See `mvai.reconstruct.Reconstructor`."""
+        from mvai.body import body_model
+        from mvai.reconstruct import fit_body
+
         report = progress or (lambda done, total: None)
-        frames = keypoints.frames
         body = body_model(self.body_model, self.body_model_path)
-        prior = prior_for(body)
-
-        def share(done: float) -> None:
-            report(round(0.8 * done * frames), frames)
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(min(threads, THREADS))
-        try:
+        with fit_body.few_threads():
             if self.setting == "paper":
-                vposer = None if self.body_model == "anny" else find_vposer(self.body_model_path)
-                space = LatentPose(load_vposer(vposer)) if vposer else DirectPose(prior)
-                fit = fit_frames(body, keypoints, space, report=share)
-                pose = fit.pose
-                T_level = np.eye(4)
-            else:
-                with torch.no_grad():
-                    fit = fit_long_clip(
-                        body,
-                        keypoints,
-                        prior,
-                        landmark_source(self.start),
-                        self.weights,
-                        report=share,
-                    )
-                    pose = fit_hands(body, keypoints, fit.pose(), fit.focal_px)
-                    T_level = fit.level()
-            with torch.no_grad():
-                vertices = surface(body, pose, report)
-        finally:
-            torch.set_num_threads(threads)
-        report(frames, frames)
-        return levelled(
-            body, vertices, T_level, keypoints, fit.focal_px, steady=self.setting == "default"
-        )
-
-
-def landmark_source(start: Literal["landmarks", "graphcmr"]) -> Lift:
-    """What gives the fit its 3D landmarks. Both are expectations, whose bones are too short."""
-    if start == "landmarks":
-        return lengthening(expected_landmarks())
-    return lengthening(partial(regressed_landmarks, body=anny_body(), network=shipped_graphcmr()))
+                folder = None if self.body_model == "anny" else self.body_model_path
+                return fit_body.fit_paper(body, keypoints, folder, report)
+            lift = fit_body.landmark_source(self.start)
+            return fit_body.fit_default(body, keypoints, lift, self.weights, report)
