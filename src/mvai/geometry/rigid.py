@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 
 def nearest_rotations(M: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3 3"]:
@@ -23,11 +22,25 @@ def rotations_near(
     round turns by sum_k r_k x m_k / |sum_k r_k . m_k| over the columns (Mueller et al., "A robust
     method to extract the rotational part of deformations", 2016).
     """
+    # With the components first, every sum over them is one of long arrays.
+    r, m = (np.ascontiguousarray(np.moveaxis(a, 0, -1)) for a in (R, M))
     for _ in range(rounds):
-        turn = np.cross(R, M, axis=1).sum(2)
-        turn /= np.abs(np.einsum("nab,nab->n", R, M))[:, None] + np.finfo(float).tiny
-        R = Rotation.from_rotvec(turn).as_matrix() @ R
-    return R
+        turn = _cross(r, m).sum(1)
+        turn /= np.abs(np.einsum("abn,abn->n", r, m)) + np.finfo(float).tiny
+        # As a quaternion (q, w): r + 2 q x (q x r + w r).
+        half = np.linalg.norm(turn, axis=0) / 2
+        q = (turn * np.sinc(half / np.pi) / 2)[:, None]
+        r = r + 2 * _cross(q, _cross(q, r) + np.cos(half) * r)
+    return np.moveaxis(r, -1, 0)
+
+
+def _cross(
+    a: Float[np.ndarray, "3 *#columns"], b: Float[np.ndarray, "3 *#columns"]
+) -> Float[np.ndarray, "3 *columns"]:
+    """Cross products of vectors whose components come first."""
+    return np.stack(
+        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    )
 
 
 def unit(vectors: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:

@@ -53,6 +53,11 @@ FACE_POINTS = (
     "face_nose_bridge_0", "face_nose_bridge_3", "face_lip_outer_0", "face_lip_outer_6",
 )  # fmt: skip
 """Enough of the face to tell where the head looks; the body has no expression."""
+LEAST_ROUGH, LEAST = 0.01, 0.003
+"""Steps of Levenberg and Marquardt that gain less than this share of the energy are the last,
+without and with the finely tuned robust terms. A thousandth for both takes a sixth longer and
+changes landmarks by 1.2 mm, for no gain (MPJPE 81.5 instead of 81.4 mm on 123 validation clips of
+the benchmark, 119.0 on 40 test clips with either)."""
 
 
 @dataclass(frozen=True)
@@ -163,11 +168,13 @@ def fit_clip(
     )
     total = sum(iterations)
     u, shape, _ = levenberg_marquardt(
-        replace(energy, weights=rough), kinematics, u, shape, iterations[0], report, 0, total
-    )
+        replace(energy, weights=rough), kinematics, u, shape, iterations[0], LEAST_ROUGH,
+        lambda k: report(k / total),
+    )  # fmt: skip
     u, shape, value = levenberg_marquardt(
-        energy, kinematics, u, shape, iterations[1], report, iterations[0], total
-    )
+        energy, kinematics, u, shape, iterations[1], LEAST,
+        lambda k: report((iterations[0] + k) / total),
+    )  # fmt: skip
     return ClipFit(kinematics, u, shape, focal, value, observation.planted.numpy())
 
 
@@ -177,14 +184,13 @@ def levenberg_marquardt(
     u: Tensor,
     shape: Tensor,
     iterations: int,
-    report: Callable[[float], None],
-    done: int,
-    total: int,
+    least: float,
+    report: Callable[[int], None],
 ) -> tuple[Tensor, Tensor, float]:
     """Minimise from u; returns the best point and its energy.
 
     A step that raises the energy is taken back and tried shorter (Marquardt 1963); it stops early
-    once a step gains less than a thousandth.
+    once a step gains less than the share `least` of the energy.
     """
     damping = 1e-3
     at = kinematics.linearise(u, shape, derivatives=True)
@@ -204,7 +210,7 @@ def levenberg_marquardt(
         shape_new = shape + torch.from_numpy(ds).clamp(-1, 1)
         at_new = kinematics.linearise(u_new, shape_new, derivatives=True)
         value_new = energy.value(u_new, shape_new, at_new.points)
-        report((done + k + 1) / total)
+        report(k + 1)
         if not value_new < value:
             damping = max(damping * 10, 1e-3)
             if damping > 1e4:
@@ -212,7 +218,7 @@ def levenberg_marquardt(
             continue
         gained = (value - value_new) / abs(value)
         u, shape, value = u_new, shape_new, value_new
-        if gained < 1e-3:
+        if gained < least:
             break
         damping = max(damping / 5, 1e-6)
         system = energy.system(u, shape, at_new)

@@ -34,6 +34,8 @@ SHAPE = 10
 SHAPE_FRAMES = 120
 OUTLIER = 4.0
 """A point farther off than this multiple of its deviation is taken to be wrong."""
+LEAST = 1e-3
+"""Steps that gain less than this share of the energy are the last."""
 
 
 def fit_points(
@@ -144,7 +146,9 @@ def _fit_window(
     wide = replace(weights, landmark_rho=100 * OUTLIER)
     u, at = start, energy.shape_mean.clone()
     u, at, _ = levenberg_marquardt(
-        replace(energy, weights=wide), kinematics, u, at, 12, report, 0, 30
+        replace(energy, weights=wide), kinematics, u, at, 12, LEAST, lambda k: report(k / 30)
     )
-    u, at, value = levenberg_marquardt(energy, kinematics, u, at, 18, report, 12, 30)
+    u, at, value = levenberg_marquardt(
+        energy, kinematics, u, at, 18, LEAST, lambda k: report((12 + k) / 30)
+    )
     return ClipFit(kinematics, u, at, 1.0, value, energy.observation.planted.numpy())

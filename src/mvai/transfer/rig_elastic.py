@@ -121,15 +121,17 @@ def _spared(
     W, kept = np.zeros((len(P.rest), len(parents))), indices.shape[1]
     np.add.at(W, (np.arange(len(W))[:, None], indices), weights)
     given, P = _skinned(P, moves), replace(P, share=csr_array(W))
-    x = _skinned(P, moves)
+    # Components before poses: lengths are then sums of long rows.
+    x = np.ascontiguousarray(_skinned(P, moves).transpose(0, 2, 1))
     free = most_strained(P, faces, x, _free(W, P.neighbours) & soft)
     if not free.any():
         return indices, weights
-    E, target = edges_at(P, faces, free), given[free]
+    E, target = edges_at(P, faces, free), given[free].transpose(0, 2, 1)
     q = hemispheres(rotation_quaternions(moves[:, :, :3, :3]), parents)
     joints, w = (a[free] for a in _candidates(W, P.neighbours, kept + MORE))
     allowed, w = w >= 0, np.maximum(w, 0)
     reach = _reach(P.rest[free], moves, joints)
+    reach = reach.reshape(*joints.shape, -1, 3).swapaxes(2, 3).reshape(reach.shape)
     w = spared(P, E, x, q, free, reach, target, w, allowed, STEPS_SPARED[0])
     order = np.argsort(-w, axis=1)[:, :kept]
     joints, w, allowed = (np.take_along_axis(a, order, 1) for a in (joints, w, allowed))
@@ -184,11 +186,13 @@ def _reach(
     joints: Int[np.ndarray, "free k"],
 ) -> Float[np.ndarray, "free k rows"]:
     """Where each joint alone would take each vertex, all poses side by side."""
-    reach = np.empty((*joints.shape, len(moves), 3), np.float32)
-    for f, T in enumerate(moves[:, :, :3].astype(np.float32)):
-        for k, of in enumerate(joints.T):
-            reach[:, k, f] = np.einsum("nab,nb->na", T[of, :, :3], rest) + T[of, :, 3]
-    return reach.reshape(*joints.shape, -1)
+    points = np.concatenate([rest, np.ones((len(rest), 1))], 1).astype(np.float32)
+    maps = moves[:, :, :3].astype(np.float32).transpose(1, 0, 2, 3).reshape(moves.shape[1], -1, 4)
+    reach = np.empty((*joints.shape, maps.shape[1]), np.float32)
+    for joint in np.unique(joints):
+        vertices, k = np.nonzero(joints == joint)
+        reach[vertices, k] = points[vertices] @ maps[joint].T
+    return reach
 
 
 def _descended(

@@ -54,9 +54,9 @@ class Edges:
     difference: csr_array
     """Takes the same of any vertices."""
 
-    def of(self, x: Float[np.ndarray, "verts poses 3"]) -> Float[np.ndarray, "edges poses 3"]:
+    def of(self, x: Float[np.ndarray, "verts 3 poses"]) -> Float[np.ndarray, "edges 3 poses"]:
         """The edges in poses."""
-        return (self.difference @ x.reshape(len(x), -1)).reshape(len(self.ends), -1, 3)
+        return (self.difference @ x.reshape(len(x), -1)).reshape(len(self.ends), 3, -1)
 
 
 def edges_at(P: Polisher, faces: Int[np.ndarray, "faces 3"], free: Bool[np.ndarray, " v"]) -> Edges:
@@ -79,7 +79,7 @@ def edges_at(P: Polisher, faces: Int[np.ndarray, "faces 3"], free: Bool[np.ndarr
 def most_strained(
     P: Polisher,
     faces: Int[np.ndarray, "faces 3"],
-    x: Float[np.ndarray, "verts poses 3"],
+    x: Float[np.ndarray, "verts 3 poses"],
     free: Bool[np.ndarray, " verts"],
 ) -> Bool[np.ndarray, " verts"]:
     """Those of the free vertices that end a strained edge, and free neighbours of these; none where
@@ -108,11 +108,11 @@ def most_strained(
 def spared(
     P: Polisher,
     E: Edges,
-    x: Float[np.ndarray, "verts poses 3"],
+    x: Float[np.ndarray, "verts 3 poses"],
     quaternions: Float[np.ndarray, "poses joints 4"],
     free: Bool[np.ndarray, " verts"],
     reach: Float[np.ndarray, "free k rows"],
-    target: Float[np.ndarray, "free poses 3"],
+    target: Float[np.ndarray, "free 3 poses"],
     w: Float[np.ndarray, "free k"],
     allowed: Bool[np.ndarray, "free k"],
     steps: int,
@@ -125,14 +125,14 @@ def spared(
         x: its vertices in every pose; of those that are not free.
         quaternions: what each joint turns by in every pose, in its parent's hemisphere.
         free: vertices whose weights change.
-        reach: where each candidate joint alone takes each of them, all poses side by side.
+        reach: where each candidate joint alone takes each of them, x in all poses, then y, then z.
         target: where the given weights take them.
         w: weights to begin with.
         allowed: where there is a candidate.
         steps: how many.
     """
     x = x.astype(np.float32)
-    still = E.of(np.where(free[:, None, None], 0, x).astype(np.float32))
+    still = E.of(np.where(free[:, None, None], 0, x))
     move = csr_array(E.difference[:, np.flatnonzero(free)])
     back = csr_array(move.T)
     far = FAR * float(np.ptp(P.rest[:, 1]))
@@ -149,7 +149,7 @@ def spared(
         d = still + (move @ moved).reshape(still.shape)
         slope = (back @ _slope(E, d, turned).reshape(len(d), -1)).reshape(target.shape)
         away = moved.reshape(target.shape) - target
-        slope += _length(away)[:, :, None] * away / far**3
+        slope += (_length(away) / far**3)[:, None] * away
         down = np.einsum("nf,nkf->nk", slope.reshape(moved.shape), reach)
         down = 2 * u / size * (down - (w * down).sum(1, keepdims=True))
         mean, square = 0.9 * mean + 0.1 * down, 0.999 * square + 0.001 * down**2
@@ -161,32 +161,32 @@ def spared(
 
 def _slope(
     E: Edges,
-    d: Float[np.ndarray, "edges poses 3"],
-    turned: Float[np.ndarray, "edges poses 3"],
-) -> Float[np.ndarray, "edges poses 3"]:
+    d: Float[np.ndarray, "edges 3 poses"],
+    turned: Float[np.ndarray, "edges 3 poses"],
+) -> Float[np.ndarray, "edges 3 poses"]:
     """How a third of the sum rises with each edge."""
     length, off = _length(d), d - turned
     s = np.log(length / E.length)
     longer = s * np.abs(s) / length**2
     turn = TURNED * _length(off) / E.length**3
-    return longer[:, :, None] * d + turn[:, :, None] * off
+    return longer[:, None] * d + turn[:, None] * off
 
 
 def _turned(
     P: Polisher,
     E: Edges,
-    x: Float[np.ndarray, "verts poses 3"],
+    x: Float[np.ndarray, "verts 3 poses"],
     quaternions: Float[np.ndarray, "poses joints 4"],
-) -> Float[np.ndarray, "edges poses 3"]:
+) -> Float[np.ndarray, "edges 3 poses"]:
     """Edges at rest, turned as the surroundings of their ends are, in every pose."""
     ends = np.zeros(len(P.rest), bool)
     ends[E.ends] = True
-    out = np.empty((len(E.ends), len(quaternions), 3), np.float32)
+    out = np.empty((len(E.ends), 3, len(quaternions)), np.float32)
     for f, q in enumerate(quaternions):
-        R = P.fitted_rotations(P.rotations(q), x[:, f].astype(np.float64), ends)
-        out[:, f] = np.einsum("eab,eb->ea", (R[E.ends[:, 0]] + R[E.ends[:, 1]]) / 2, E.rest)
+        R = P.fitted_rotations(P.rotations(q), x[:, :, f].astype(np.float64), ends)
+        out[:, :, f] = np.einsum("eab,eb->ea", (R[E.ends[:, 0]] + R[E.ends[:, 1]]) / 2, E.rest)
     return out
 
 
-def _length(d: Float[np.ndarray, "n poses 3"]) -> Float[np.ndarray, "n poses"]:
-    return np.sqrt(np.einsum("nfa,nfa->nf", d, d)) + TINY
+def _length(d: Float[np.ndarray, "n 3 poses"]) -> Float[np.ndarray, "n poses"]:
+    return np.sqrt(d[:, 0] ** 2 + d[:, 1] ** 2 + d[:, 2] ** 2) + TINY
