@@ -98,7 +98,7 @@ def test_only_the_surroundings_of_strained_edges_are_free():
     allowed = P.rest[:, 0] > 0
     assert not (most_strained(P, mesh.faces, x, allowed) & ~allowed).any()
     # Where hardly an edge is strained, nothing is.
-    few = 0.2 * x + 0.8 * P.rest[:, None].astype(np.float32)
+    few = 0.2 * x + 0.8 * P.rest[:, :, None].astype(np.float32)
     assert not most_strained(P, mesh.faces, few, everywhere).any()
 
 
@@ -118,12 +118,12 @@ def test_slope_is_that_of_the_sum():
     P = surface(mesh, skin)
     E = edges_at(P, mesh.faces, np.ones(len(P.rest), bool))
     random = np.random.default_rng(0)
-    d = E.rest[:, None] * [[1.0], [1.3]] + 0.02 * random.normal(size=(len(E.rest), 2, 3))
-    turned = E.rest[:, None] + 0.02 * random.normal(size=d.shape)
+    d = E.rest[:, :, None] * [1.0, 1.3] + 0.02 * random.normal(size=(len(E.rest), 3, 2))
+    turned = E.rest[:, :, None] + 0.02 * random.normal(size=d.shape)
 
     def total(d: np.ndarray) -> float:
-        strain = np.abs(np.log(np.linalg.norm(d, axis=2) / E.length))
-        off = np.linalg.norm(d - turned, axis=2) / E.length
+        strain = np.abs(np.log(np.linalg.norm(d, axis=1) / E.length))
+        off = np.linalg.norm(d - turned, axis=1) / E.length
         return float((strain**3 + rig_strain.TURNED * off**3).sum() / 3)
 
     way = random.normal(size=d.shape)

@@ -121,12 +121,11 @@ def _spared(
     W, kept = np.zeros((len(P.rest), len(parents))), indices.shape[1]
     np.add.at(W, (np.arange(len(W))[:, None], indices), weights)
     given, P = _skinned(P, moves), replace(P, share=csr_array(W))
-    # Components before poses: lengths are then sums of long rows.
-    x = np.ascontiguousarray(_skinned(P, moves).transpose(0, 2, 1))
+    x = _skinned(P, moves)
     free = most_strained(P, faces, x, _free(W, P.neighbours) & soft)
     if not free.any():
         return indices, weights
-    E, target = edges_at(P, faces, free), given[free].transpose(0, 2, 1)
+    E, target = edges_at(P, faces, free), given[free]
     q = hemispheres(rotation_quaternions(moves[:, :, :3, :3]), parents)
     joints, w = (a[free] for a in _candidates(W, P.neighbours, kept + MORE))
     allowed, w = w >= 0, np.maximum(w, 0)
@@ -144,13 +143,13 @@ def _spared(
 
 def _skinned(
     P: Polisher, moves: Float[np.ndarray, "poses joints 4 4"]
-) -> Float[np.ndarray, "verts poses 3"]:
-    """The surface moved by blended maps."""
+) -> Float[np.ndarray, "verts 3 poses"]:
+    """The surface moved by blended maps. Poses come last, so that lengths are sums of long rows."""
     h = np.concatenate([P.rest, np.ones((len(P.rest), 1))], 1)
-    x = np.empty((len(h), len(moves), 3), np.float32)
+    x = np.empty((len(h), 3, len(moves)), np.float32)
     for f, T in enumerate(moves[:, :, :3]):
         blend = (P.share @ T.reshape(-1, 12)).reshape(-1, 3, 4)
-        x[:, f] = np.einsum("nab,nb->na", blend, h)
+        x[:, :, f] = np.einsum("nab,nb->na", blend, h)
     return x
 
 
@@ -170,7 +169,7 @@ def _energy(
     """
     q = hemispheres(rotation_quaternions(moves[:, :, :3, :3]), parents)
     right = []
-    for f, x in enumerate(_skinned(P, moves).transpose(1, 0, 2)):
+    for f, x in enumerate(np.moveaxis(_skinned(P, moves), 2, 0)):
         stay, R = P.stays[:, None] * x, P.rotations(q[f])
         R = P.fitted_rotations(R, P.factor.solve(P.pull(R) + stay), free)
         b = P.pull(R) + stay
