@@ -50,6 +50,16 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str):
     assert done.stdout.strip() == "[]"
 
 
+def test_a_detection_can_begin_before_torch_is_imported():
+    """The other settings are known then; fitting a skeleton imports it beside the detection."""
+    check = (
+        "import sys; from mvai.pipeline import DEFAULTS, configured; "
+        "print([configured(*s) and 'torch' in sys.modules for s in DEFAULTS.items()])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([False] * 4)
+
+
 @pytest.mark.parametrize("arguments", [["-c", "import mvai"], ["-m", "mvai", "--help"]])
 def test_answers_in_under_a_second(arguments: list[str]):
     seconds = []
