@@ -97,7 +97,7 @@ def test_postures_mix_the_arms_of_captures():
     legs = BODY_JOINTS.index("LeftUpLeg")
     pairs = set()
     for _ in range(60):
-        clip = random_posture_clip(captures, rng)
+        clip = random_posture_clip(anny_body(), captures, rng)
         assert clip.frames == FRAMES
         pairs.add((float(clip.pose[0, legs, 0]), float(clip.pose[0, ARMS[1], 0])))
     assert len({a for a, _ in pairs}) < len(pairs)

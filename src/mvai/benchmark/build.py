@@ -29,6 +29,7 @@ from mvai.benchmark.scenes import (
 )
 from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import split_of
+from mvai.benchmark.stances import in_place
 from mvai.benchmark.work_folders import clear_leftovers, work_folder
 from mvai.body.anny import anny_body
 from mvai.io.atomic import make_folder
@@ -138,7 +139,7 @@ def clip_scene(
     if pool == "hard" or (pool == "train" and rng.random() < HARD_IN_TRAINING):
         hardships = (HARDSHIPS[rng.integers(len(HARDSHIPS))],)
     if pool == "train":
-        capture = varied(capture, rng)
+        capture = varied(in_place(anny_body(), capture, rng), rng)
     sizes = LOW_SIZES if "low resolution" in hardships else SIZES
     size = sizes[rng.integers(len(sizes))]
     seed = int(rng.integers(2**31))

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import Scene, random_scene, varied
+from mvai.benchmark.stances import in_place
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import MIRROR, POINTS
 from mvai.train.true_landmarks import LIMBS, truth
@@ -135,8 +136,11 @@ def with_borrowed_errors(
     )  # fmt: skip
 
 
-def random_posture_clip(captures: list[PoseClip], rng: np.random.Generator) -> PoseClip:
-    """A stretch of a capture, mirrored or turned in some joints, at times with another's arms."""
+def random_posture_clip(
+    body: LinearBody, captures: list[PoseClip], rng: np.random.Generator
+) -> PoseClip:
+    """A stretch of a capture, mirrored or turned in some joints, at times with another's arms or
+    on the spot."""
     clip = stretch(captures, rng)
     if rng.random() < OTHER_ARMS:
         other = stretch(captures, rng)
@@ -146,7 +150,7 @@ def random_posture_clip(captures: list[PoseClip], rng: np.random.Generator) -> P
         clip = replace(
             clip, pose=pose, translation=clip.translation[:frames], measured=clip.measured[:frames]
         )
-    return varied(clip, rng)
+    return varied(in_place(body, clip, rng), rng)
 
 
 def stretch(captures: list[PoseClip], rng: np.random.Generator) -> PoseClip:
@@ -177,7 +181,7 @@ def projected_clips(
     donors += [d.mirrored() for d in donors]
     clips: list[tuple[Scene, Keypoints]] = []
     for seed in range(count):
-        scene = random_scene(body, random_posture_clip(captures, rng), seed, frames=FRAMES)
+        scene = random_scene(body, random_posture_clip(body, captures, rng), seed, frames=FRAMES)
         if rng.random() < borrowed:
             clips.append((scene, with_borrowed_errors(body, scene, donors, rng)))
         else:
