@@ -26,7 +26,7 @@ HANGING = 0.4
 SLOW_S = 0.5
 """Standard deviation of the Gaussian over which posture changes, seconds."""
 STRAIGHT = 0.9995
-"""Share of its full length at which a leg counts as straight, so that the knee keeps its direction."""
+"""Share of its length at which a leg counts as straight, so that the knee keeps its direction."""
 TRUNK = ("Spine", "Spine1", "Spine2")
 
 Rotations = Float[np.ndarray, "frames 3 3"]
@@ -112,7 +112,7 @@ def posed(body: LinearBody, clip: PoseClip, stance: Stance, rng: np.random.Gener
     """The clip with legs, trunk and head of a stance, facing anywhere, feet on the floor."""
     n, fps = clip.frames, clip.fps
     at = {name: body.joint_template[body.joint(name)].numpy().astype(float) for name in BODY_JOINTS}
-    local = dict(zip(BODY_JOINTS, clip.pose.transpose(1, 0, 2), strict=True))
+    local: dict[str, Path3] = dict(zip(BODY_JOINTS, clip.pose.transpose(1, 0, 2), strict=True))
     R_hips = euler(stance.turn_deg)
     for name in TRUNK:
         local[name] = Rotation.from_matrix(euler(stance.bend_deg / len(TRUNK))).as_rotvec()
@@ -123,7 +123,10 @@ def posed(body: LinearBody, clip: PoseClip, stance: Stance, rng: np.random.Gener
         local[name] = Rotation.from_matrix(euler(0.5 * (level + nod))).as_rotvec()
     if rng.random() < HANGING:
         local |= hanging(at, n, fps, rng)
-    feet = {side: a + [0.0, at[f"{side}Foot"][1], 0.0] for side, a in stance.ankles.items()}
+    feet = {
+        side: ankle + np.array([0.0, at[f"{side}Foot"][1], 0.0])
+        for side, ankle in stance.ankles.items()
+    }
     hips = stance.hips.copy()
     if stance.on_straight_legs:
         hips[:, 1] += height_on_straight_legs(at, R_hips, hips, feet)

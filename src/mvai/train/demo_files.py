@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from mvai.benchmark.drawing import dressed
 from mvai.benchmark.looks import random_background, random_looks
 from mvai.benchmark.scenes import look_at
+from mvai.benchmark.stances import leg_rotations
 from mvai.body.anny import anny_body
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import shortest_rotation
@@ -161,8 +162,11 @@ def _pose(
             world[side + bone] = chest @ shortest_rotation(rest, direction)
         world[f"{side}Hand"] = world[f"{side}ForeArm"]
     for side, ankle in ankles.items():
-        for bone, R in zip(("UpLeg", "Leg"), _leg(at, side, hips, ankle), strict=True):
-            world[side + bone] = R
+        hip = at[f"{side}UpLeg"] + hips
+        # Knees point a little outwards.
+        front = np.array([0.25 * np.sign(at[f"{side}UpLeg"][0]), 0.0, 1.0])
+        thigh, shank = leg_rotations(at, side, hip[None], ankle[None], front)
+        world[f"{side}UpLeg"], world[f"{side}Leg"] = thigh[0], shank[0]
     local = np.tile(np.eye(3), (len(body.joints), 1, 1))
     for j, (name, parent) in enumerate(zip(body.joints, body.parents, strict=True)):
         above = np.eye(3) if parent < 0 else world[body.joints[parent]]
@@ -170,30 +174,6 @@ def _pose(
             world[name] = above  # fingers stay as they are at rest
         local[j] = above.T @ world[name]
     return local
-
-
-def _leg(
-    at: dict[str, Float[np.ndarray, " 3"]],
-    side: str,
-    hips: Float[np.ndarray, " 3"],
-    ankle: Float[np.ndarray, " 3"],
-) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
-    """World rotations of thigh and shank that put the ankle there, knee to the front."""
-    hip = at[f"{side}UpLeg"] + hips
-    thigh, shank = at[f"{side}Leg"] - at[f"{side}UpLeg"], at[f"{side}Foot"] - at[f"{side}Leg"]
-    a, b = np.linalg.norm(thigh), np.linalg.norm(shank)
-    reach = ankle - hip
-    distance = min(float(np.linalg.norm(reach)), 0.9995 * (a + b))
-    axis = reach / np.linalg.norm(reach)
-    # The knee of the triangle with sides a, b and `distance` (law of cosines).
-    along = (a * a - b * b + distance * distance) / (2 * distance)
-    front = np.array([0.25 * np.sign(at[f"{side}UpLeg"][0]), 0.0, 1.0])
-    front = front - (front @ axis) * axis
-    out = np.sqrt(max(a * a - along * along, 0.0)) * front / np.linalg.norm(front)
-    knee = hip + along * axis + out
-    return shortest_rotation(thigh, knee - hip), shortest_rotation(
-        shank, hip + distance * axis - knee
-    )
 
 
 def clip_frames(body: LinearBody) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

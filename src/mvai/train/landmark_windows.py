@@ -78,12 +78,14 @@ def augmented(
     xy += rng.normal(size=xy.shape) * rng.uniform(0, 0.012) * np.nanstd(xy[..., 1])
     xyz += rng.normal(size=xyz.shape) * rng.uniform(0, 0.03)
     gone = rng.random(POINTS) < (rng.random() < 0.3) * 0.2
-    if rng.random() < 0.3:
-        # Detectors other than MediaPipe give pixels only, and fewer landmarks.
+    # Detectors other than MediaPipe mostly give pixels only, and fewer landmarks.
+    pixels_only = rng.random() < 0.3
+    if pixels_only:
         xyz[:] = np.nan
         confidence = np.where(
             np.isfinite(confidence), np.clip(confidence + rng.normal() * 0.1, 0, 1), 0
         )
+    if pixels_only or rng.random() < 0.1:
         gone |= np.isin(BODY_KEYPOINTS, UNCOMMON[int(rng.integers(len(UNCOMMON)))])
     xy[:, gone], xyz[:, gone], confidence[:, gone] = np.nan, np.nan, 0.0
     x = features(replace(
