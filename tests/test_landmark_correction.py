@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import random_scene
@@ -20,6 +21,7 @@ from mvai.train.projected_clips import (
     with_borrowed_errors,
 )
 from mvai.train.true_landmarks import truth
+from mvai.types import MvaiError
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 
@@ -111,3 +113,30 @@ def test_training_lowers_the_error(tmp_path):
     train_landmark_correction(body, clips, [capture(s) for s in range(4)], out, recipe)
     measured = errors_mm(body, clips, load_landmark_correction(out))
     assert measured["corrected"] < measured["detector"]
+
+
+def test_training_goes_on_from_weights(tmp_path):
+    body = anny_body()
+    clips, captures = [drawn(0)], [capture(0)]
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    before = train_landmark_correction(
+        body, clips, captures, first, Recipe(steps=1, batch=2, width=32, projected=2)
+    )
+    after = train_landmark_correction(
+        body, clips, captures, second, Recipe(steps=2, batch=2, projected=2, seed=1), first
+    )
+    moved = [
+        (a - b).abs().max().item()
+        for a, b in zip(before.parameters(), after.parameters(), strict=True)
+    ]
+    assert 0 < max(moved) < 0.01
+
+
+def test_what_training_cannot_go_on_from_is_named(tmp_path):
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"no weights")
+    with pytest.raises(MvaiError, match=r"wrong\.safetensors.*train landmark-correction"):
+        train_landmark_correction(
+            anny_body(), [drawn(0)], [capture(0)], tmp_path / "out", Recipe(steps=1), wrong
+        )
+    assert not (tmp_path / "out").exists()

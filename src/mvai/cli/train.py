@@ -93,6 +93,8 @@ class LandmarkCorrection(_OnClipsAndPoses):
     also: tuple[Path, ...] = ()
     """More benchmarks whose training clips are learned from, such as the same clips seen by other
     detectors (`mvai benchmark detect`)."""
+    start: Path | None = None
+    """Weights at which the training begins instead of at random."""
 
     def run(self, report: Report) -> None:
         from mvai.benchmark.clips import seen_clips
@@ -107,7 +109,7 @@ class LandmarkCorrection(_OnClipsAndPoses):
         clips = [c for b in (self.benchmark, *self.also) for c in seen_clips(b, "train")]
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, clips, self._captures(body), self.output,
+                body, clips, self._captures(body), self.output, start=self.start,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
         print(errors_in_words(errors_mm(body, seen_clips(self.benchmark, "validation"), network)))

@@ -165,17 +165,18 @@ def load_landmark_correction(path: Path = WEIGHTS) -> LandmarkCorrection:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    ours = path == WEIGHTS
+    advice = "install mvai again" if ours else "give what `mvai train landmark-correction` wrote"
     try:
         tensors = load_file(path)
         network = LandmarkCorrection(width=tensors["enter.weight"].shape[0])
         network.load_state_dict(tensors, strict=True)
     except FileNotFoundError as error:
         raise MvaiError(
-            f"{path}: the landmark correction's weights are missing; install mvai again."
+            f"{path}: the landmark correction's weights are missing; {advice}."
         ) from error
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise MvaiError(
-            f"{path}: the landmark correction's weights do not match this version; "
-            "install mvai again."
+            f"{path}: these are no weights of the landmark correction of this version; {advice}."
         ) from error
     return network.eval().requires_grad_(False)

@@ -24,6 +24,9 @@ from mvai.train.projected_clips import projected_clips
 from mvai.train.true_landmarks import LIMBS, truth
 from mvai.types import Keypoints
 
+FURTHER = 0.5
+"""Share of the learning rate when training goes on from weights."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -61,12 +64,21 @@ def train_landmark_correction(
     captures: list[PoseClip],
     out: Path,
     recipe: Recipe | None = None,
+    start: Path | None = None,
     report: Callable[[int, int, float], None] = lambda step, steps, value: None,
 ) -> LandmarkCorrection:
-    """Fit the network to rendered clips and write its weights, in half precision, to `out`."""
+    """Fit the network to rendered clips and write its weights, in half precision, to `out`.
+
+    Args:
+        start: weights to go on from, at `FURTHER` times the learning rate; None begins at random.
+
+    Raises:
+        MvaiError: `start` cannot be read, or `out` not be written.
+    """
     from safetensors.torch import save_file
 
     recipe = recipe or Recipe()
+    known = load_landmark_correction(start).state_dict() if start else None
     rng = np.random.default_rng(recipe.seed)
     torch.manual_seed(recipe.seed)
     drawn, of_drawn = len(clips), round(recipe.drawn * recipe.batch)
@@ -74,13 +86,13 @@ def train_landmark_correction(
         *clips, *projected_clips(body, clips, captures, recipe.projected, recipe.borrowed, rng)
     ]  # fmt: skip
     targets = [truth(body, scene) for scene, _ in clips]
-    network = LandmarkCorrection(recipe.width, recipe.dropout)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=recipe.steps
-    )
+    width = len(known["enter.weight"]) if known else recipe.width
+    network = LandmarkCorrection(width, recipe.dropout)
+    if known:
+        network.load_state_dict(known)
+    rate = recipe.learning_rate * (FURTHER if known else 1.0)
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=recipe.steps)
     network.train()
     for step in range(recipe.steps):
         chosen = np.concatenate(
