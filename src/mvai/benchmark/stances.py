@@ -48,7 +48,7 @@ class Stance:
     rest are the origin; x to the person's left, y up, z forward."""
 
     hips: Path3
-    """Relative to where they are at rest; where `on_straight_legs`, how much lower than that."""
+    """Relative to where they are at rest; for their height see `on_straight_legs`."""
     ankles: dict[str, Path3]
     """Relative to the ground under the hips at rest and to the ankle's height at rest."""
     toes_out_deg: dict[str, float]
@@ -58,7 +58,8 @@ class Stance:
     bend_deg: Path3
     """Of the trunk against the hips."""
     on_straight_legs: bool
-    """Whether the hips' height counts down from where the first of both legs is straight."""
+    """Whether the hips' height counts from where both feet are only just reached, not from where
+    it is at rest."""
 
 
 def wandering(
