@@ -8,7 +8,7 @@ import pytest
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import random_scene
 from mvai.body.anny import anny_body
-from mvai.nets.landmark_correction import load_landmark_correction
+from mvai.nets.landmark_correction import LandmarkCorrection, load_landmark_correction
 from mvai.train.landmark_correction import Recipe, errors_mm, train_landmark_correction
 from mvai.train.projected_clips import (
     ARMS,
@@ -118,18 +118,20 @@ def test_training_lowers_the_error(tmp_path):
 def test_training_goes_on_from_weights(tmp_path):
     body = anny_body()
     clips, captures = [drawn(0)], [capture(0)]
-    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first, second, third = (tmp_path / f"{n}.safetensors" for n in "abc")
     before = train_landmark_correction(
         body, clips, captures, first, Recipe(steps=1, batch=2, width=32, projected=2)
     )
-    after = train_landmark_correction(
-        body, clips, captures, second, Recipe(steps=2, batch=2, projected=2, seed=1), first
-    )
-    moved = [
-        (a - b).abs().max().item()
-        for a, b in zip(before.parameters(), after.parameters(), strict=True)
-    ]
-    assert 0 < max(moved) < 0.01
+    recipe = Recipe(steps=2, batch=2, projected=2, seed=1)
+    after = train_landmark_correction(body, clips, captures, second, recipe, first)
+    mostly = train_landmark_correction(body, clips, captures, third, recipe, first, keep=0.75)
+
+    def moved(network: LandmarkCorrection) -> float:
+        pairs = zip(before.parameters(), network.parameters(), strict=True)
+        return max((a - b).abs().max().item() for a, b in pairs)
+
+    assert 0 < moved(after) < 0.01
+    assert moved(mostly) == pytest.approx(moved(after) / 4, rel=0.1)
 
 
 def test_what_training_cannot_go_on_from_is_named(tmp_path):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from mvai.cli.numbers import Count, FrameRate, Index, Share
+from mvai.cli.numbers import Count, FrameRate, Index, Share, Within
 from mvai.cli.outputs import subcommand
 from mvai.cli.stage_options import StageOptions
 from mvai.io.atomic import check_writable
 from mvai.progress import Report
+from mvai.types import MvaiError
 
 if TYPE_CHECKING:
     from mvai.benchmark.poses import PoseClip
@@ -95,6 +96,8 @@ class LandmarkCorrection(_OnClipsAndPoses):
     detectors (`mvai benchmark detect`)."""
     start: Path | None = None
     """Weights at which the training begins instead of at random."""
+    keep: Annotated[float, Within(0, 1)] = 0.0
+    """Share of these weights that is kept in what is written."""
 
     def run(self, report: Report) -> None:
         from mvai.benchmark.clips import seen_clips
@@ -105,11 +108,13 @@ class LandmarkCorrection(_OnClipsAndPoses):
             train_landmark_correction,
         )
 
+        if self.keep and not self.start:
+            raise MvaiError("--keep is a share of the weights of --start; name them, too.")
         body = anny_body()
         clips = [c for b in (self.benchmark, *self.also) for c in seen_clips(b, "train")]
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, clips, self._captures(body), self.output, start=self.start,
+                body, clips, self._captures(body), self.output, start=self.start, keep=self.keep,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
         print(errors_in_words(errors_mm(body, seen_clips(self.benchmark, "validation"), network)))

@@ -65,12 +65,16 @@ def train_landmark_correction(
     out: Path,
     recipe: Recipe | None = None,
     start: Path | None = None,
+    keep: float = 0.0,
     report: Callable[[int, int, float], None] = lambda step, steps, value: None,
 ) -> LandmarkCorrection:
     """Fit the network to rendered clips and write its weights, in half precision, to `out`.
 
     Args:
         start: weights to go on from, at `FURTHER` times the learning rate; None begins at random.
+        keep: share of these in the weights that are written. What was learnt before serves better
+            where people are unlike the new clips (Wortsman et al., Robust Fine-Tuning of Zero-Shot
+            Models, CVPR 2022).
 
     Raises:
         MvaiError: `start` cannot be read, or `out` not be written.
@@ -115,8 +119,11 @@ def train_landmark_correction(
         optimiser.step()
         schedule.step()
         report(step, recipe.steps, value.item())
+    tensors = network.state_dict()
+    if known:
+        tensors = {k: v + keep * (known[k] - v) for k, v in tensors.items()}
     with written_whole(out) as temporary:
-        save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, temporary)
+        save_file({k: v.half().contiguous() for k, v in tensors.items()}, temporary)
     return load_landmark_correction(out)
 
 
