@@ -10,6 +10,7 @@ from mvai.benchmark.scenes import random_scene
 from mvai.body.anny import anny_body
 from mvai.nets.landmark_correction import LandmarkCorrection, load_landmark_correction
 from mvai.train.landmark_correction import Recipe, errors_mm, train_landmark_correction
+from mvai.train.landmark_windows import augmented, random_view
 from mvai.train.projected_clips import (
     ARMS,
     FRAMES,
@@ -103,6 +104,22 @@ def test_postures_mix_the_arms_of_captures():
         assert clip.frames == FRAMES
         pairs.add((float(clip.pose[0, legs, 0]), float(clip.pose[0, ARMS[1], 0])))
     assert len({a for a, _ in pairs}) < len(pairs)
+
+
+def test_windows_lack_depth_details_or_both():
+    """As other detectors do; alone, missing details are to be met as well."""
+    _, keypoints = drawn(0)
+    rng = np.random.default_rng(0)
+    details = [n for n in BODY_KEYPOINTS if n.endswith(("inner", "outer", "pinky", "thumb"))]
+    at = [BODY_KEYPOINTS.index(n) for n in details]
+    counts = np.zeros((2, 2))
+    for _ in range(400):
+        x = augmented(keypoints, random_view(keypoints, rng), rng)
+        counts[int(x[..., 6].any()), int(x[:, at, :2].any())] += 1
+    without_depth, lacks_both = counts[0].sum() / 400, counts[0, 0] / 400
+    assert without_depth == pytest.approx(0.3, abs=0.08)
+    assert lacks_both == pytest.approx(0.3 * 0.75, abs=0.08)
+    assert counts[1, 0] / 400 == pytest.approx(0.7 * 0.1 * 0.75, abs=0.03)
 
 
 def test_training_lowers_the_error(tmp_path):

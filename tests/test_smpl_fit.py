@@ -92,8 +92,7 @@ def test_the_default_setting_finds_the_body(
 ):
     """From six sides, bodies are 19 mm off with exact landmarks, but 50 if these are a tenth too
     large, and 280 to 290 if their depth is mirrored. The correction, which expects what a detector
-    makes of people, leads exact ones astray, most of all those of SMPL, which has neither hands nor
-    mouth: the fit 30 to 43 mm (28 to 50 with the weights before)."""
+    makes of people, leads exact ones astray: the fit 28 to 43 mm."""
     if source == "exact":
         monkeypatch.setattr(fit_body, "landmark_source", lambda start: exact)
     body = body_model(model, body_models)

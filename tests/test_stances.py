@@ -24,10 +24,9 @@ from mvai.benchmark.stances import (
 )
 from mvai.body.anny import anny_body
 from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.types.names import BODY_JOINTS
+from mvai.types.names import BODY_JOINTS, SIDES
 
 FRAMES = 40
-SIDES = ("Left", "Right")
 
 
 def gesturing(frames: int = FRAMES) -> PoseClip:

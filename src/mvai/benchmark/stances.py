@@ -7,6 +7,7 @@ random from how people stand and sit, and the arms are those of a capture or han
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from mvai.benchmark.poses import PoseClip
 from mvai.body.model import LinearBody
 from mvai.geometry.rigid import shortest_rotation
-from mvai.types.names import BODY_JOINTS
+from mvai.types.names import BODY_JOINTS, SIDES
 
 STANDING, SEATED = 0.22, 0.06
 """Shares of the training people that stand and sit."""
@@ -31,6 +32,10 @@ TRUNK = ("Spine", "Spine1", "Spine2")
 
 Rotations = Float[np.ndarray, "frames 3 3"]
 Path3 = Float[np.ndarray, "frames 3"]
+Joints = Mapping[str, Float[np.ndarray, "3"]]
+"""Where joints are at rest, by name."""
+OUTWARDS: Mapping[str, float] = {"Left": 1.0, "Right": -1.0}
+"""Sign of x away from the body."""
 
 
 def in_place(body: LinearBody, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
@@ -49,7 +54,7 @@ class Stance:
 
     hips: Path3
     """Relative to where they are at rest; for their height see `on_straight_legs`."""
-    ankles: dict[str, Path3]
+    ankles: dict[str, Float[np.ndarray, "3"]]
     """Relative to the ground under the hips at rest and to the ankle's height at rest."""
     toes_out_deg: dict[str, float]
     """How far each knee and foot points outwards."""
@@ -82,11 +87,8 @@ def standing(clip: PoseClip, rng: np.random.Generator) -> Stance:
     low = 0.0 if rng.random() < 0.5 else abs(rng.normal()) * 0.012
     hips = wandering(n, fps, rng.normal(size=3) * [0.25 * width, 0, 0.01], 0.008, rng)
     hips[:, 1] = -low - 0.1 * np.abs(hips[:, 1])
-    ankles = {
-        "Left": np.tile([width / 2, 0.0, step], (n, 1)),
-        "Right": np.tile([-width / 2, 0.0, -step], (n, 1)),
-    }
-    out = {side: rng.normal(8.0, 7.0) for side in ("Left", "Right")}
+    ankles = {side: np.array([sign * width / 2, 0, sign * step]) for side, sign in OUTWARDS.items()}
+    out = {side: rng.normal(8.0, 7.0) for side in SIDES}
     turn = wandering(n, fps, rng.normal(size=3) * [2.5, 5.0, 2.0], 1.5, rng)
     bend = wandering(n, fps, rng.normal(size=3) * [5.0, 7.0, 4.0], 2.5, rng)
     return Stance(hips, ankles, out, turn, bend, on_straight_legs=True)
@@ -99,10 +101,10 @@ def seated(clip: PoseClip, rng: np.random.Generator) -> Stance:
     down = -0.42 + rng.normal() * 0.05
     forward = rng.normal(0.38, 0.09, 2)
     ankles = {
-        "Left": np.tile([width / 2, 0.0, forward[0]], (n, 1)),
-        "Right": np.tile([-width / 2, 0.0, forward[1]], (n, 1)),
+        side: np.array([sign * width / 2, 0, z])
+        for (side, sign), z in zip(OUTWARDS.items(), forward, strict=True)
     }
-    out = {side: rng.normal(10.0, 10.0) for side in ("Left", "Right")}
+    out = {side: rng.normal(10.0, 10.0) for side in SIDES}
     hips = wandering(n, fps, np.array([0.0, down, 0.0]), 0.004, rng)
     turn = wandering(n, fps, rng.normal(size=3) * [5.0, 3.0, 2.0] - [8.0, 0, 0], 1.0, rng)
     bend = wandering(n, fps, rng.normal(size=3) * [10.0, 8.0, 4.0] + [6.0, 0, 0], 3.0, rng)
@@ -114,26 +116,24 @@ def posed(body: LinearBody, clip: PoseClip, stance: Stance, rng: np.random.Gener
     n, fps = clip.frames, clip.fps
     at = {name: body.joint_template[body.joint(name)].numpy().astype(float) for name in BODY_JOINTS}
     local: dict[str, Path3] = dict(zip(BODY_JOINTS, clip.pose.transpose(1, 0, 2), strict=True))
-    R_hips = euler(stance.turn_deg)
+    R_hips = Rotation.from_rotvec(stance.turn_deg, degrees=True).as_matrix()
     for name in TRUNK:
-        local[name] = Rotation.from_matrix(euler(stance.bend_deg / len(TRUNK))).as_rotvec()
+        local[name] = np.radians(stance.bend_deg / len(TRUNK))
     # The head stays up when the trunk leans.
     level = -0.5 * (stance.bend_deg + stance.turn_deg) * [1.0, 0.0, 1.0]
     for name in ("Neck", "Head"):
         nod = wandering(n, fps, rng.normal(size=3) * [5.0, 12.0, 3.0], 3.0, rng)
-        local[name] = Rotation.from_matrix(euler(0.5 * (level + nod))).as_rotvec()
+        local[name] = np.radians(0.5 * (level + nod))
     if rng.random() < HANGING:
         local |= hanging(at, n, fps, rng)
-    feet = {
-        side: ankle + np.array([0.0, at[f"{side}Foot"][1], 0.0])
-        for side, ankle in stance.ankles.items()
-    }
+    up = np.array([0.0, 1.0, 0.0])
+    feet = {side: a + at[f"{side}Foot"][1] * up for side, a in stance.ankles.items()}
     hips = stance.hips.copy()
     if stance.on_straight_legs:
         hips[:, 1] += height_on_straight_legs(at, R_hips, hips, feet)
     for side, foot in feet.items():
         hip = hips + R_hips @ at[f"{side}UpLeg"]
-        out = np.radians(stance.toes_out_deg[side]) * (1 if side == "Left" else -1)
+        out = np.radians(stance.toes_out_deg[side]) * OUTWARDS[side]
         front = np.array([np.sin(out), 0.0, np.cos(out)])
         thigh, shank = leg_rotations(at, side, hip, foot, front)
         R_foot = Rotation.from_euler("Y", out).as_matrix()
@@ -152,30 +152,28 @@ def posed(body: LinearBody, clip: PoseClip, stance: Stance, rng: np.random.Gener
 
 
 def height_on_straight_legs(
-    at: dict[str, Float[np.ndarray, "3"]], R_hips: Rotations, hips: Path3, feet: dict[str, Path3]
+    at: Joints, R_hips: Rotations, hips: Path3, feet: Mapping[str, Float[np.ndarray, "3"]]
 ) -> Float[np.ndarray, " frames"]:
     """The greatest height of the hips at which both feet are reached."""
     heights = []
     for side, foot in feet.items():
         hip = R_hips @ at[f"{side}UpLeg"]
         aside = (foot - hips - hip)[:, [0, 2]]
-        up = np.sqrt(leg_length(at, side) ** 2 - (aside**2).sum(-1))
-        heights.append(foot[:, 1] + up - hip[:, 1])
+        length = STRAIGHT * sum(np.linalg.norm(bone) for bone in leg_bones(at, side))
+        heights.append(foot[1] + np.sqrt(length**2 - (aside**2).sum(-1)) - hip[:, 1])
     return np.min(heights, axis=0)
 
 
-def leg_length(at: dict[str, Float[np.ndarray, "3"]], side: str) -> float:
-    """From hip to ankle when the knee is as straight as `leg_rotations` makes it."""
-    thigh, shank = at[f"{side}Leg"] - at[f"{side}UpLeg"], at[f"{side}Foot"] - at[f"{side}Leg"]
-    return STRAIGHT * float(np.linalg.norm(thigh) + np.linalg.norm(shank))
+def leg_bones(at: Joints, side: str) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """Thigh and shank at rest."""
+    knee = at[f"{side}Leg"]
+    return knee - at[f"{side}UpLeg"], at[f"{side}Foot"] - knee
 
 
-def hanging(
-    at: dict[str, Float[np.ndarray, "3"]], frames: int, fps: float, rng: np.random.Generator
-) -> dict[str, Path3]:
+def hanging(at: Joints, frames: int, fps: float, rng: np.random.Generator) -> dict[str, Path3]:
     """Local rotations of arms that hang beside the body, elbows a little bent."""
     local = {}
-    for side, sign in (("Left", 1.0), ("Right", -1.0)):
+    for side, sign in OUTWARDS.items():
         mean = np.array([rng.normal(0.2, 0.08), -1.0, rng.normal(-0.02, 0.1)])
         upper = wandering(frames, fps, mean, 0.03, rng) * [sign, 1.0, 1.0]
         mean = np.array([rng.normal(0.08, 0.08), -1.0, abs(rng.normal(0.15, 0.15))])
@@ -190,10 +188,10 @@ def hanging(
 
 
 def leg_rotations(
-    at: dict[str, Float[np.ndarray, "3"]],
+    at: Joints,
     side: str,
     hip: Path3,
-    ankle: Path3,
+    ankle: Float[np.ndarray, "*#frames 3"],
     front: Float[np.ndarray, "3"],
 ) -> tuple[Rotations, Rotations]:
     """World rotations of thigh and shank that put the ankle there, or as near as the leg reaches.
@@ -205,7 +203,7 @@ def leg_rotations(
         ankle: where the shank is to end.
         front: towards which the knee bends.
     """
-    thigh, shank = at[f"{side}Leg"] - at[f"{side}UpLeg"], at[f"{side}Foot"] - at[f"{side}Leg"]
+    thigh, shank = leg_bones(at, side)
     a, b = np.linalg.norm(thigh), np.linalg.norm(shank)
     reach = ankle - hip
     length = np.linalg.norm(reach, axis=-1, keepdims=True)
@@ -217,11 +215,6 @@ def leg_rotations(
     across /= np.linalg.norm(across, axis=-1, keepdims=True)
     to_knee = along * axis + np.sqrt(np.maximum(a * a - along * along, 0.0)) * across
     return shortest_rotation(thigh, to_knee), shortest_rotation(shank, distance * axis - to_knee)
-
-
-def euler(degrees: Path3) -> Rotations:
-    """Rotations by small angles about x, y and z together."""
-    return Rotation.from_rotvec(degrees, degrees=True).as_matrix()
 
 
 def against(R_parent: Rotations, R: Rotations) -> Path3:

@@ -34,6 +34,7 @@ from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 WEIGHTS = Path(str(files("mvai"))) / "weights" / "graphcmr.safetensors"
+ADVICE = "give what `mvai train graphcmr` wrote, or install mvai again"
 BLOCK = 16
 """Frames regressed at a time, few enough to stay in the cache."""
 CROP_AXES = (1.0, -1.0, -1.0)
@@ -189,9 +190,9 @@ def load_graphcmr(body: LinearBody, path: Path = WEIGHTS) -> GraphCmr:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v
                                  for k, v in tensors.items()})  # fmt: skip
     except FileNotFoundError as error:
-        raise MvaiError(f"{path}: GraphCMR's weights are missing; install mvai again.") from error
+        raise MvaiError(f"{path}: GraphCMR's weights are missing; {ADVICE}.") from error
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise MvaiError(
-            f"{path}: GraphCMR's weights do not match this version; install mvai again."
+            f"{path}: GraphCMR's weights do not match this version; {ADVICE}."
         ) from error
     return network.eval().requires_grad_(False)

@@ -27,6 +27,7 @@ from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_KEYPOINTS, mirrored
 
 WEIGHTS = Path(str(files("mvai"))) / "weights" / "landmark_correction.safetensors"
+ADVICE = "give what `mvai train landmark-correction` wrote, or install mvai again"
 POINTS = len(BODY_KEYPOINTS)
 MIRROR = [BODY_KEYPOINTS.index(mirrored(n)) for n in BODY_KEYPOINTS]
 FEATURES = 7
@@ -165,18 +166,16 @@ def load_landmark_correction(path: Path = WEIGHTS) -> LandmarkCorrection:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    ours = path == WEIGHTS
-    advice = "install mvai again" if ours else "give what `mvai train landmark-correction` wrote"
     try:
         tensors = load_file(path)
         network = LandmarkCorrection(width=tensors["enter.weight"].shape[0])
         network.load_state_dict(tensors, strict=True)
     except FileNotFoundError as error:
         raise MvaiError(
-            f"{path}: the landmark correction's weights are missing; {advice}."
+            f"{path}: the landmark correction's weights are missing; {ADVICE}."
         ) from error
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise MvaiError(
-            f"{path}: these are no weights of the landmark correction of this version; {advice}."
+            f"{path}: the landmark correction's weights do not match this version; {ADVICE}."
         ) from error
     return network.eval().requires_grad_(False)

@@ -56,8 +56,8 @@ FACE_POINTS = (
 LEAST_ROUGH, LEAST = 0.01, 0.003
 """Steps of Levenberg and Marquardt that gain less than this share of the energy are the last,
 without and with the finely tuned robust terms. A thousandth for both takes a sixth longer and
-changes landmarks by 1.2 mm, for no gain (MPJPE 81.5 instead of 81.4 mm on 123 validation clips of
-the benchmark, 119.0 on 40 test clips with either)."""
+changes landmarks by 1.2 mm, for no gain (with the landmarks of then, MPJPE 81.5 instead of 81.4 mm
+on 123 validation clips of the benchmark, 119.0 on 40 test clips with either)."""
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def _pose(
         hip = at[f"{side}UpLeg"] + hips
         # Knees point a little outwards.
         front = np.array([0.25 * np.sign(at[f"{side}UpLeg"][0]), 0.0, 1.0])
-        thigh, shank = leg_rotations(at, side, hip[None], ankle[None], front)
+        thigh, shank = leg_rotations(at, side, hip[None], ankle, front)
         world[f"{side}UpLeg"], world[f"{side}Leg"] = thigh[0], shank[0]
     local = np.tile(np.eye(3), (len(body.joints), 1, 1))
     for j, (name, parent) in enumerate(zip(body.joints, body.parents, strict=True)):
