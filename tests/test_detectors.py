@@ -276,7 +276,7 @@ def test_the_onnx_detector_follows_a_person(tmp_path: Path, monkeypatch: pytest.
 
     def found(small, find):
         box = lambda f: np.concatenate([truth[f].min(0), truth[f].max(0)])  # noqa: E731
-        return [tuple(Sighting(f, box(f), 1.0) for f in (0, 11))]
+        return [tuple(Sighting(f, box(f), 1.0) for f in (0, 11))], ()
 
     monkeypatch.setattr(simcc_onnx, "static_pose", nobody_looks)
     monkeypatch.setattr(simcc_onnx, "find_people", found)

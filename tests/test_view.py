@@ -379,6 +379,22 @@ def test_sheet_of_a_single_frame_without_video(tmp_path):
     assert Picture.open(tmp_path / "sheet.png").width == LABEL_PX + CELL_PX[0] + 2 * GAP_PX
 
 
+def test_a_sheet_shows_the_frames_in_which_somebody_is_seen(tmp_path):
+    animation, sequence = acting(9)
+    asked = []
+
+    def read(indices):
+        asked.append(list(indices))
+        return grey_frames(indices)
+
+    seen = np.zeros(9, bool)
+    for there, frames in ((slice(5, 8), [5, 6, 7]), (slice(0), [0, 3, 5, 8])):
+        seen[there] = True
+        write_sheet(tmp_path / "sheet.png", animation, sequence, read, seen, columns=4)
+        assert asked.pop() == frames
+        seen[:] = False
+
+
 def test_the_floor_lies_under_the_feet():
     frames = np.repeat(ball((0, 1, 0), 1.0).vertices[None], 10, axis=0)
     frames[3, :, 1] += 0.5  # A jump.

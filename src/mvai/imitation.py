@@ -93,7 +93,8 @@ def _write_png(imitation: Imitation, path: Path, progress: Progress) -> None:
 
     source = imitation.archive.video
     read = open_video(source).read if source else None
-    write_sheet(path, imitation.animation, imitation.sequence, read)
+    seen = None if imitation.keypoints is None else imitation.keypoints.seen()
+    write_sheet(path, imitation.animation, imitation.sequence, read, seen)
 
 
 WRITERS: dict[str, Callable[[Imitation, Path, Progress], None]] = {

@@ -23,6 +23,7 @@ from mvai.detect.finish import finished
 from mvai.detect.people import Spotlight, find_people, sighting, static_pose
 from mvai.detect.pose_model import check_pose_model, holistic_with
 from mvai.detect.quiet import quiet_graph
+from mvai.detect.shots import shot_of
 from mvai.detect.track import Sighting, Track, chosen, link, overlap
 from mvai.detect.upside_down import QUARTERS, doubtful, inverted, trunk, turned, turned_back
 from mvai.io.video import Frame, Video
@@ -93,12 +94,14 @@ class MediapipeHolistic:
                 progress(0, video.frames)
                 return look(image)
 
-            people = find_people(small, find)
+            people, cuts = find_people(small, find)
         target: Track = ()
         if people or self.person:
             target = chosen(people, self.person, video.path)
         others = tuple(t for t in people if t is not target)
-        points, sightings = follow(small, Spotlight(target, others, video.fps), progress, self.file)
+        shot = shot_of(target, cuts, video)
+        spotlight = Spotlight(target, others, video.fps)
+        points, sightings = follow(small, shot, spotlight, progress, self.file)
         present = _frames_of(target, sightings, video.fps)
         points[..., :2] *= video.width, video.height
         keypoints = Keypoints(
@@ -136,11 +139,12 @@ def _frames_of(
 
 def follow(
     video: Video,
+    shot: slice,
     spotlight: Spotlight,
     progress: Callable[[int, int | None], None],
     pose_model: Path | None = None,
 ) -> tuple[Float[np.ndarray, "frames 126 6"], list[Sighting | None]]:
-    """Follows the person in the spotlight through the clip.
+    """Follows the person in the spotlight through a shot.
 
     Two workers take a half each: measured on 2 cores 24 ms a frame against 36 with one. They are
     threads, since MediaPipe works outside Python's lock.
@@ -149,16 +153,19 @@ def follow(
         Per frame and point (x, y, x_m, y_m, z_m, confidence), x and y from 0 to 1, NaN and
         confidence 0 where unseen; and per frame who was seen.
     """
-    middle = video.frames // 2
-    spans: list[tuple[int, int | None]] = [(0, None)]
-    if video.frames >= PARALLEL_FROM:
-        spans = [(0, middle), (middle, None)]
+    length = shot.stop - shot.start
+    # A damaged file may have more frames than it says.
+    end = None if shot.stop == video.frames else shot.stop
+    middle = shot.start + length // 2
+    spans: list[tuple[int, int | None]] = [(shot.start, end)]
+    if length >= PARALLEL_FROM:
+        spans = [(shot.start, middle), (middle, end)]
     done = [0] * len(spans)
     stop = threading.Event()
 
     def work(worker: int) -> list[tuple[np.ndarray, Sighting | None]]:
         rows = []
-        for row in tracked(video, spotlight, *spans[worker], pose_model):
+        for row in tracked(video, spotlight, *spans[worker], pose_model, begins=shot.start):
             if stop.is_set():
                 break
             rows.append(row)
@@ -171,15 +178,19 @@ def follow(
             while not all(f.done() for f in futures):
                 if any(f.done() and f.exception() for f in futures):
                     break
-                progress(sum(done), video.frames)
+                progress(sum(done), length)
                 time.sleep(0.05)
         finally:
             # Also on Ctrl-C: the workers must not run on to the end of a long clip.
             if not all(f.done() for f in futures):
                 stop.set()
         rows = [row for f in futures for row in f.result()]
+    unseen = np.full((len(NAMES), 6), np.nan)
+    unseen[:, 5] = 0.0
+    rows = [(unseen, None)] * shot.start + rows
+    rows += [(unseen, None)] * (0 if end is None else video.frames - end)
     rows = looked_again(video, spotlight, rows, pose_model)
-    progress(len(rows), len(rows))
+    progress(length, length)
     points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
     return points, [s for _, s in rows]
 
@@ -191,13 +202,15 @@ def tracked(
     end: int | None,
     pose_model: Path | None = None,
     quarters: int = 0,
+    begins: int = 0,
 ) -> Iterator[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
     """Points and person of frames `start` to `end`, by a tracker that begins some frames earlier.
 
     Args:
         quarters: look at the pictures turned by so many quarters; what is found is turned back.
+        begins: first frame that may be looked at.
     """
-    early = max(0, start - WARM_UP)
+    early = max(begins, start - WARM_UP)
     with holistic(pose_model) as process:
         frames = islice(video.iterate(early), None if end is None else end - early)
         for i, image in enumerate(frames, early):

@@ -16,6 +16,7 @@ import numpy as np
 from mvai.detect.finish import finished
 from mvai.detect.people import sighting
 from mvai.detect.quiet import quiet_stderr
+from mvai.detect.shots import cuts_in, shot_of, thumbnail
 from mvai.detect.track import Sighting, chosen, link
 from mvai.io.video import Video
 from mvai.types import Keypoints, MvaiError
@@ -46,6 +47,7 @@ class MediapipeTask:
         landmarker = _landmarker(self.file)
         points: list[list[np.ndarray]] = []
         sightings: list[list[Sighting]] = []
+        small_pictures = []
         with landmarker:
             for f, image in enumerate(small.iterate()):
                 picture = mp.Image(
@@ -60,10 +62,13 @@ class MediapipeTask:
                     seen = sighting(image, xy_px, p[:, 5], f, i)
                     found += [] if seen is None else [seen]
                 points.append(people)
+                small_pictures.append(thumbnail(image))
                 sightings.append(found)
                 progress(f + 1, video.frames)
-        tracks = link(sightings, video.fps)
+        cuts = cuts_in(small_pictures)
+        tracks = link(sightings, video.fps, cuts)
         target = chosen(tracks, self.person, video.path) if tracks or self.person else ()
+        shot_of(target, cuts, video)
         values = np.full((len(points), len(BODY_KEYPOINTS), 6), np.nan)
         values[..., 5] = 0.0
         present = np.zeros(len(points), bool)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from mvai.detect.mediapipe_import import solution
 from mvai.detect.quiet import quiet_graph
+from mvai.detect.shots import cuts_of, thumbnail
 from mvai.detect.track import Sighting, Track, box_at, importance, link, overlap
 from mvai.detect.upside_down import QUARTERS, inverted, trunk, turned, turned_back
 from mvai.io.video import Frame, Video
@@ -39,19 +40,26 @@ MIN_IMPORTANCE = 0.04
 Finder = Callable[[Frame], Float[np.ndarray, "33 3"] | None]
 
 
-def find_people(video: Video, find: Finder) -> list[Track]:
-    """Tracks of all people, the largest and most complete first.
+def find_people(video: Video, find: Finder) -> tuple[list[Track], tuple[int, ...]]:
+    """Tracks of all people, the largest and most complete first, and the frames that begin a shot.
+
+    Nobody is followed from one shot to another.
 
     Args:
         video: scaled to the size that detection runs at; boxes are in its pixels.
         find: from an RGB frame to (33, 3) landmarks (x, y from 0 to 1, visibility), or None.
     """
     step = max(1, round(SPACING_S * video.fps))
-    steps = [people_in(image, i * step, find) for i, image in enumerate(video.iterate(step=step))]
-    tracks = link(steps, video.fps)
+    steps, small = [], []
+    for i, image in enumerate(video.iterate(step=step)):
+        steps.append(people_in(image, i * step, find))
+        small.append(thumbnail(image))
+    cuts = cuts_of(video, small)
+    tracks = link(steps, video.fps, cuts)
     # What is small or brief beside the main person is mostly a coat on a chair.
     least = MIN_IMPORTANCE * max(map(importance, tracks), default=0.0)
-    return [t for t in tracks if importance(t) >= least and (len(t) > 1 or len(steps) < 4)]
+    known = [t for t in tracks if importance(t) >= least and (len(t) > 1 or len(steps) < 4)]
+    return known, cuts
 
 
 def people_in(image: Frame, frame: int, find: Finder) -> list[Sighting]:

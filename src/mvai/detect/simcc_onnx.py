@@ -19,6 +19,7 @@ from jaxtyping import Float
 from mvai.detect.finish import finished
 from mvai.detect.layouts import COCO_17, LAYOUTS
 from mvai.detect.people import SPACING_S, find_people, static_pose
+from mvai.detect.shots import shot_of
 from mvai.detect.track import Track, box_at, chosen
 from mvai.io.video import Frame, Video
 from mvai.types import Keypoints, MvaiError
@@ -50,14 +51,17 @@ class SimccOnnx:
         progress(0, video.frames)
         small = video.fitted(LONGEST_PX)
         with static_pose() as find:
-            people = find_people(small, find)
+            people, cuts = find_people(small, find)
         target: Track = chosen(people, self.person, video.path) if people or self.person else ()
         names = LAYOUTS[network.points]
         values = np.zeros((video.frames, len(names), 3))
         present = np.zeros(video.frames, bool)
         scale = video.width / small.width
         last: np.ndarray | None = None
+        shot = shot_of(target, cuts, video)
         for f, image in enumerate(video.iterate()):
+            if not shot.start <= f < shot.stop:
+                continue
             box = last
             if target and (found := box_at(target, f, 1.5 * SPACING_S * video.fps)) is not None:
                 box = found * scale if last is None else _union(found * scale, last)
@@ -67,7 +71,7 @@ class SimccOnnx:
                 last = _box(points[: len(COCO_17)]) if sure else None
                 if sure:
                     values[f], present[f] = points, True
-            progress(f + 1, video.frames)
+            progress(f + 1, shot.stop)
         used = np.array([bool(n) for n in names])
         keypoints = Keypoints(
             names=tuple(n for n in names if n),

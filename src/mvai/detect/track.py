@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,9 @@ Track = tuple[Sighting, ...]
 """Sightings of one person, in frame order."""
 
 
-def link(sightings: Sequence[Sequence[Sighting]], fps: float) -> list[Track]:
+def link(
+    sightings: Sequence[Sequence[Sighting]], fps: float, cuts: Sequence[int] = ()
+) -> list[Track]:
     """One track a person, the largest and most complete first.
 
     Sightings of consecutive steps are matched by predicted position, size and clothing
@@ -62,10 +65,17 @@ def link(sightings: Sequence[Sequence[Sighting]], fps: float) -> list[Track]:
     Args:
         sightings: per step, those made in one frame; frames increase from step to step.
         fps: frame rate that `Sighting.frame` counts in.
+        cuts: frames that begin another shot; no track goes from one to another.
     """
     tracks: list[list[Sighting]] = []
     for step in sightings:
-        alive = [t for t in tracks if step and _seconds(t[-1], step[0], fps) <= LOST_AFTER_S]
+        alive = [
+            t
+            for t in tracks
+            if step
+            and _seconds(t[-1], step[0], fps) <= LOST_AFTER_S
+            and bisect_right(cuts, t[-1].frame) == bisect_right(cuts, step[0].frame)
+        ]
         cost = np.array([[_step_cost(t, s, fps) for s in step] for t in alive])
         taken: set[int] = set()
         if cost.size:
@@ -76,7 +86,10 @@ def link(sightings: Sequence[Sequence[Sighting]], fps: float) -> list[Track]:
                     alive[r].append(step[c])
                     taken.add(int(c))
         tracks += [[s] for i, s in enumerate(step) if i not in taken]
-    joined = _join([tuple(t) for t in tracks], fps)
+    shots: dict[int, list[Track]] = {}
+    for track in tracks:
+        shots.setdefault(bisect_right(cuts, track[0].frame), []).append(tuple(track))
+    joined = [t for shot in shots.values() for t in _join(shot, fps)]
     return sorted(joined, key=lambda t: -importance(t))
 
 

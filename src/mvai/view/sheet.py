@@ -1,4 +1,4 @@
-"""The contact sheet: evenly spaced frames of source, reconstruction and character, as a picture.
+"""The contact sheet: frames of source, reconstruction and character, evenly spaced, as a picture.
 
 Its rows are those of Figure 4 of the paper; the views from the side show depth, which the view
 of the camera hides.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mvai.body.skinning import posed_vertices
 from mvai.io.atomic import written_whole
@@ -47,9 +47,10 @@ def write_sheet(
     animation: Animation,
     sequence: MeshSequence | None = None,
     read_frames: Callable[[Sequence[int]], list[Picture]] | None = None,
+    seen: Bool[np.ndarray, " frames"] | None = None,
     columns: int = 8,
 ) -> None:
-    """Writes a PNG with one column for each of some evenly spaced frames.
+    """Writes a PNG with one column for each of some frames, evenly spaced.
 
     Args:
         path: Where to write.
@@ -58,13 +59,18 @@ def write_sheet(
             rows of the reconstruction.
         read_frames: Gives the source frames (RGB) at some indices, as `Video.read` does; gives
             the row of source frames, and the picture under the overlay.
+        seen: In which frames somebody was seen; the others are left out, unless that is all.
         columns: How many frames; fewer when the animation is shorter.
 
     Raises:
         MvaiError: The file cannot be written, or this machine has no off-screen OpenGL.
     """
     frames = animation.frames if sequence is None else min(animation.frames, sequence.frames)
-    chosen = [int(i) for i in np.unique(np.linspace(0, frames - 1, columns).round())]
+    shown = np.arange(frames)
+    if seen is not None and seen[:frames].any():
+        shown = np.flatnonzero(seen[:frames])
+    even = np.unique(np.linspace(0, len(shown) - 1, columns).round().astype(int))
+    chosen = [int(i) for i in shown[even]]
     sources = None if read_frames is None else read_frames(chosen)
     rows: list[Row] = []
     with Renderer() as renderer:
