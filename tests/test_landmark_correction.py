@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import random_scene
 from mvai.body.anny import anny_body
-from mvai.nets.landmark_correction import LandmarkCorrection, load_landmark_correction
+from mvai.nets.landmark_correction import LandmarkCorrection, features, load_landmark_correction
 from mvai.train.landmark_correction import Recipe, errors_mm, train_landmark_correction
 from mvai.train.landmark_windows import augmented, random_view
 from mvai.train.projected_clips import (
@@ -22,7 +24,7 @@ from mvai.train.projected_clips import (
     with_borrowed_errors,
 )
 from mvai.train.true_landmarks import truth
-from mvai.types import MvaiError
+from mvai.types import Keypoints, MvaiError
 from mvai.types.names import BODY_JOINTS, BODY_KEYPOINTS
 
 
@@ -159,3 +161,49 @@ def test_what_training_cannot_go_on_from_is_named(tmp_path):
             anny_body(), [drawn(0)], [capture(0)], tmp_path / "out", Recipe(steps=1), wrong
         )
     assert not (tmp_path / "out").exists()
+
+
+HIPS = [BODY_KEYPOINTS.index(n) for n in ("left_hip", "right_hip")]
+BELOW = [i for i, n in enumerate(BODY_KEYPOINTS) if n.endswith(("hip", "knee", "ankle", "heel"))]
+
+
+def seen_afresh(px_of_m: float, corner_px: tuple[float, float]) -> Keypoints:
+    """A body whose pixels are its metres, scaled and shifted."""
+    _, keypoints = drawn(3)
+    assert keypoints.xyz_m is not None
+    xy = keypoints.xyz_m[..., :2] * px_of_m + corner_px
+    return replace(keypoints, xy_px=xy)
+
+
+def test_hips_out_of_the_picture_are_where_the_metres_have_them():
+    whole = seen_afresh(150.0, (200.0, 300.0))
+    xy = whole.xy_px.copy()
+    xy[:, BELOW] = np.nan
+    cut = replace(whole, xy_px=xy)
+    kept = [i for i in range(len(BODY_KEYPOINTS)) if i not in BELOW]
+    a, b = features(whole)[:, kept, :2], features(cut)[:, kept, :2]
+    scale = (a * b).sum() / (b * b).sum()
+    np.testing.assert_allclose(a, scale * b, atol=0.01)
+    assert (features(cut)[:, BELOW, :2] == 0).all()
+
+
+@pytest.mark.parametrize("metres", [True, False])
+def test_where_in_the_picture_somebody_is_does_not_matter(metres: bool):
+    seen = []
+    for corner in ((200.0, 300.0), (500.0, 80.0)):
+        keypoints = seen_afresh(150.0, corner)
+        xy = keypoints.xy_px.copy()
+        xy[4:8, HIPS[0]] = np.nan
+        xy[8:, BELOW] = np.nan
+        keypoints = replace(keypoints, xy_px=xy, xyz_m=keypoints.xyz_m if metres else None)
+        seen.append(features(keypoints))
+    np.testing.assert_allclose(*seen, atol=1e-4)
+
+
+def test_nobody_seen_is_nothing():
+    keypoints = seen_afresh(150.0, (0.0, 0.0))
+    assert keypoints.xyz_m is not None
+    nothing = replace(
+        keypoints, xy_px=np.full_like(keypoints.xy_px, np.nan), xyz_m=0 * keypoints.xyz_m
+    )
+    assert np.isfinite(features(nothing)).all() and (features(nothing)[..., :2] == 0).all()

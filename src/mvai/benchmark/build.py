@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from mvai.benchmark import close_ups, stances
 from mvai.benchmark.clips import POOLS, TRUTH, VIDEO, save_scene
+from mvai.benchmark.close_ups import CLOSE_UPS, close_camera
 from mvai.benchmark.detections import detect_clip
 from mvai.benchmark.drawing import draw
 from mvai.benchmark.poses import PoseClip, load_pose_clip, poses_in_folder
@@ -36,9 +39,16 @@ from mvai.io.atomic import make_folder
 from mvai.io.video import write_video
 from mvai.progress import Progress
 from mvai.types import MvaiError
+from mvai.types.names import BODY_JOINTS
 
 HARD_IN_TRAINING = 0.2
 """Share of the training clips that are hard to see, too."""
+STANCES = {
+    "train": (stances.STANDING, stances.SEATED),
+    "close": (close_ups.STANDING, close_ups.SEATED),
+    "still": (0.75, 0.25),
+}
+"""Shares of the people who stand and sit, where not all do as captured."""
 LONGEST = 300
 """Captures count by their frames when one is drawn, but not beyond this."""
 
@@ -100,11 +110,13 @@ def build_benchmark(
 
 
 def by_pool(names: Sequence[str]) -> Mapping[str, list[str]]:
-    """Captures of each pool; the hard clips show the test people."""
+    """Captures of each pool; hard clips show the test people, close-ups and those who keep still
+    the validation people."""
     found: dict[str, list[str]] = {pool: [] for pool in POOLS}
     for name in names:
         found[split_of(name)].append(name)
     found["hard"] = found["test"]
+    found["close"] = found["still"] = found["validation"]
     return found
 
 
@@ -138,12 +150,23 @@ def clip_scene(
     hardships = ()
     if pool == "hard" or (pool == "train" and rng.random() < HARD_IN_TRAINING):
         hardships = (HARDSHIPS[rng.integers(len(HARDSHIPS))],)
+    body = anny_body()
+    # Drawn apart, so that the other clips are the same with and without close-ups.
+    apart = np.random.default_rng([settings.seed, POOLS.index(pool), number, 1])
+    near = pool == "close" or (pool == "train" and apart.random() < CLOSE_UPS)
+    if shares := STANCES.get("close" if near else pool):
+        capture = in_place(body, capture, rng, shares)
     if pool == "train":
-        capture = varied(in_place(anny_body(), capture, rng), rng)
+        capture = varied(capture, rng)
     sizes = LOW_SIZES if "low resolution" in hardships else SIZES
     size = sizes[rng.integers(len(sizes))]
     seed = int(rng.integers(2**31))
-    return random_scene(anny_body(), capture, seed, settings.frames, size, hardships)
+    scene = random_scene(body, capture, seed, settings.frames, size, hardships)
+    if not near:
+        return scene
+    joints, nose = scene.joints_and_points(body, ("nose",))
+    joints = joints[:, [body.joint(n) for n in BODY_JOINTS]]
+    return replace(scene, camera=close_camera(joints, nose[:, 0], size, apart))
 
 
 def save_clip(folder: Path, scene: Scene) -> None:

@@ -19,8 +19,9 @@ from mvai.io.atomic import written_whole
 from mvai.io.folders import files_matching
 from mvai.types import Camera, Keypoints, MeshSequence, MvaiError
 
-POOLS = ("train", "validation", "test", "hard")
-"""The three splits by person, and harder clips of the test people."""
+POOLS = ("train", "validation", "test", "hard", "close", "still")
+"""The three splits by person, harder clips of the test people, and close-ups of the validation
+people, and them standing or seated."""
 VIDEO, TRUTH, KEYPOINTS = "video.mp4", "truth.npz", "keypoints.npz"
 
 

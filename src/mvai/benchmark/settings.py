@@ -19,6 +19,10 @@ class BenchmarkSettings:
     """Clips to measure on."""
     hard: int = 60
     """Clips of the test people that are hard to see: cut off, hidden, blurred, small."""
+    close: int = 60
+    """Clips of the validation people seen only down to the chest, waist, thighs or knees."""
+    still: int = 60
+    """Clips of the validation people who stand or sit."""
     frames: int = 32
     """Frames of each clip."""
     rate: float = 25.0
@@ -32,11 +36,11 @@ class BenchmarkSettings:
         Raises:
             MvaiError: a number is too small.
         """
-        for name, least in (("train", 0), ("validation", 0), ("test", 0), ("hard", 0),
-                            ("frames", 1), ("seed", 0)):  # fmt: skip
+        counts = ("train", "validation", "test", "hard", "close", "still")
+        for name, least in (*((n, 0) for n in counts), ("frames", 1), ("seed", 0)):
             if (value := getattr(self, name)) < least:
                 raise MvaiError(f"{name} {value}: this cannot be less than {least}; give another.")
-        if not any((self.train, self.validation, self.test, self.hard)):
-            raise MvaiError("No clips are asked for; give train, validation, test or hard.")
+        if not any(getattr(self, name) for name in counts):
+            raise MvaiError(f"No clips are asked for; give one of {', '.join(counts)}.")
         if not 0 < self.rate < float("inf"):
             raise MvaiError(f"rate {self.rate:g}: this is no frame rate; give frames a second.")

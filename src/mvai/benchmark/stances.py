@@ -38,12 +38,24 @@ OUTWARDS: Mapping[str, float] = {"Left": 1.0, "Right": -1.0}
 """Sign of x away from the body."""
 
 
-def in_place(body: LinearBody, clip: PoseClip, rng: np.random.Generator) -> PoseClip:
-    """The clip, or for a share of them somebody who stands or sits with the clip's arms."""
+def in_place(
+    body: LinearBody,
+    clip: PoseClip,
+    rng: np.random.Generator,
+    shares: tuple[float, float] = (STANDING, SEATED),
+) -> PoseClip:
+    """The clip, or for a share of them somebody who stands or sits with the clip's arms.
+
+    Args:
+        body: the body that the clip is of.
+        clip: what is captured.
+        rng: draws whether, and how.
+        shares: of those who stand and of those who sit.
+    """
     draw = rng.random()
-    if draw >= STANDING + SEATED:
+    if draw >= sum(shares):
         return clip
-    stance = standing(clip, rng) if draw < STANDING else seated(clip, rng)
+    stance = standing(clip, rng) if draw < shares[0] else seated(clip, rng)
     return posed(body, clip, stance, rng)
 
 

@@ -47,7 +47,8 @@ class Detect:
     detector: str
     """A detector's name or its file, as `mvai imitate --detector` takes them."""
     pools: tuple[str, ...] = ()
-    """Which clips: train, validation, test, hard; all that there are when none is named."""
+    """Which clips: train, validation, test, hard, close, still; all that there are when none is
+    named."""
 
     def run(self, options: StageOptions, report: Report) -> None:
         from mvai.benchmark.detections import detect_benchmark
@@ -68,7 +69,8 @@ class Reconstruct:
     backbones: tuple[str, ...] = ()
     """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x; all when none is named."""
     pools: tuple[str, ...] = ()
-    """Which clips: train, validation, test, hard; all that there are when none is named."""
+    """Which clips: train, validation, test, hard, close, still; all that there are when none is
+    named."""
     limit: Count | None = None
     """At most so many clips of each pool."""
 
