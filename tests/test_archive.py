@@ -81,6 +81,7 @@ def full_archive() -> Archive:
     return Archive(
         video="/videos/clip.mp4",
         video_sha256="ab" * 32,
+        video_part=(3, 9),
         keypoints=Keypoints(
             names, xy_px, np.ones((FRAMES, 2)), 29.97, 1280, 720, random(FRAMES, 2, 3),
             np.arange(FRAMES) != 2,

@@ -227,9 +227,13 @@ def test_settings_of_a_stage_that_is_not_run_are_refused(inputs, tmp_path, capsy
         ("benchmark build X --data X --workers 0", "--workers 0: this cannot be less than 1"),
         ("benchmark build X --data X --frames 0", "frames 0: this cannot be less than 1"),
         (
-            "benchmark build X --data X --train 0 --validation 0 --test 0 --hard 0",
+            "benchmark build X --data X --train 0 --validation 0 --test 0 --hard 0 --close 0"
+            " --still 0",
             "No clips are asked for",
         ),
+        ("reconstruct X.mp4 -o X.npz --start=-1", "--start -1: this cannot be below zero"),
+        ("reconstruct X.mp4 -o X.npz --end nan", "--end nan: this is no number"),
+        ("imitate --from X --identity X -o X.glb --end 2", "--start and --end cut a video"),
         ("train mesh2mesh --benchmark X -o X.s --rate 1e9", "--rate 1e+09: this cannot be more"),
         ("train mesh2mesh --benchmark X -o X.s --seed -1", "--seed -1: this cannot be below zero"),
         ("train npt --data X -o X.s --width 1e9", "--width 1e+09: this cannot be more than 1"),

@@ -434,6 +434,20 @@ def test_openpose_must_match_its_video(tmp_path: Path) -> None:
         OpenPoseFiles(folder).detect(open_video(frames))
 
 
+def test_openpose_files_of_a_part_of_their_video(tmp_path: Path) -> None:
+    folder = openpose_folder(tmp_path / "json", BODY_25, [walker(30)])
+    frames = tmp_path / "frames.mp4"
+    with write_video(frames, 30.0, 64, 48) as writer:
+        for _ in range(30):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    whole = OpenPoseFiles(folder).detect(open_video(frames))
+    part = OpenPoseFiles(folder).detect(open_video(frames).between(0.2, 0.8))
+    np.testing.assert_array_equal(part.xy_px, whole.xy_px[6:24])
+    assert part.seen().all() and len(part.seen()) == 18
+    with pytest.raises(MvaiError, match=r"visible in only 4 of 4"):
+        OpenPoseFiles(folder).detect(open_video(frames).between(0.2, 0.34))
+
+
 def test_real_openpose_files_give_one_whole_track() -> None:
     folder = data_dir() / "videos3d" / "pose2sim_single" / "openpose_json" / "cam01"
     keypoints = read_openpose(folder, 60.0, 1080, 1920)

@@ -136,6 +136,8 @@ def test_a_folder_of_mmpose_files(clip: Path, tmp_path: Path):
         (folder / f"{f}.json").write_text(json.dumps(instances(frame)))
     keypoints = KeypointJson(folder).detect(open_video(clip))
     np.testing.assert_allclose(keypoints.xy_px[11], person_px((112, 120)))
+    part = KeypointJson(folder).detect(open_video(clip).between(0.1, None))
+    np.testing.assert_array_equal(part.xy_px, keypoints.xy_px[3:])
 
 
 def test_whole_body_results(clip: Path, tmp_path: Path):

@@ -57,6 +57,36 @@ def test_archive_says_how_it_was_made(inputs, tmp_path: Path):
     assert names(tmp_path) == {"clip.mp4", "hero.ply", "a.npz"}
 
 
+def test_a_part_of_the_video(inputs, tmp_path: Path, monkeypatch):
+    shown = []
+
+    def written(path, animation, sequence, video, height_px, progress):
+        shown.extend(float(f.mean()) for f in video)
+
+    monkeypatch.setattr("mvai.view.preview.write_preview", written)
+    done = mvai.imitate(*inputs, start_s=0.1, end_s=0.3, outputs=[tmp_path / "a.npz"])
+    assert done.animation.frames == done.sequence.frames == 6
+    again = mvai.open_archive(tmp_path / "a.npz")
+    assert again.archive.video_part == (3, 9)
+    again.save(tmp_path / "a.mp4")
+    # The picture grows brighter by 5 a frame.
+    np.testing.assert_allclose(shown, [40 + 5 * i for i in range(3, 9)], atol=2)
+    with pytest.raises(MvaiError, match="nothing is shown from 9 to"):
+        mvai.imitate(*inputs, start_s=9.0)
+
+
+def test_another_part_is_not_taken_from_an_earlier_run(inputs, tmp_path: Path):
+    out = tmp_path / "out.glb"
+    fails("transfer")
+    with pytest.raises(MvaiError, match="does not like"):
+        mvai.imitate(*inputs, end_s=0.3, outputs=[out])
+    CALLS.clear()
+    fake_stages.RAISES.clear()
+    done = mvai.imitate(*inputs, start_s=0.1, outputs=[out])
+    assert_all_ran()
+    assert done.animation.frames == 9
+
+
 @pytest.mark.parametrize(
     ("stage", "finished", "ran_again"),
     [

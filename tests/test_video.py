@@ -139,6 +139,27 @@ def test_natural_order() -> None:
     ]
 
 
+def test_a_part_is_a_video_of_its_own(tmp_path: Path) -> None:
+    video = open_video(clip(tmp_path / "a.mp4"))
+    part = video.between(0.1, 0.3)
+    assert (part.frames, part.first, part.fps) == (6, 3, video.fps) and part.whole is video
+    assert [level(f) for f in part.iterate()] == [3, 4, 5, 6, 7, 8]
+    assert [level(f) for f in part.iterate(1, 2)] == [4, 6, 8]
+    assert [level(f) for f in part.fitted(32).read([5, 0])] == [8, 3]
+    assert list(part.iterate(6)) == []
+    inner = part.between(None, 0.1)
+    assert [level(f) for f in inner.iterate()] == [3, 4, 5] and inner.whole is video
+    assert part.between(0.1, 9.0).first == 6
+    assert video.between(None, None) is video
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.34, None), (0.2, 0.2), (0.2, 0.1), (-1.0, 0.2)])
+def test_a_part_that_is_nothing_is_refused(tmp_path: Path, start, end) -> None:
+    video = open_video(clip(tmp_path / "a.mp4"))
+    with pytest.raises(MvaiError, match=r"a\.mp4: nothing is shown from .* lasts 0\.33 s"):
+        video.between(start, end)
+
+
 def test_memory_stays_bounded(tmp_path: Path) -> None:
     video = open_video(clip(tmp_path / "a.mp4", frames=60, size=(320, 240)))
     one = 320 * 240 * 3

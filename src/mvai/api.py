@@ -32,6 +32,8 @@ def imitate(
     video: PathLike,
     identity: PathLike,
     *,
+    start_s: float | None = None,
+    end_s: float | None = None,
     person: int = 0,
     detect: str | Detector = pipeline.DEFAULTS["detect"],
     reconstruct: str | AnyReconstructor = pipeline.DEFAULTS["reconstruct"],
@@ -49,6 +51,8 @@ def imitate(
     Args:
         video: any file FFmpeg reads, or a folder of images.
         identity: the character: .glb, .gltf, .obj, .zip, .ply, .stl or .off.
+        start_s: only what the video shows from this time on, seconds.
+        end_s: and up to this one.
         person: whom to follow; 0 is the largest, most complete person.
         detect: a method's name, or its settings; likewise for the other stages.
         reconstruct: see detect.
@@ -70,7 +74,7 @@ def imitate(
     methods = _methods(person, detect, reconstruct, smooth, transfer)
     # A character that cannot be used stops the detection that goes on beside it.
     with watch.stage("read inputs"):
-        source = open_video(video)
+        source = open_video(video).between(start_s, end_s)
         character = read_character(identity, up, facing, unit)
     keep = kept_path(outputs)
     registration: Any = None
@@ -87,6 +91,8 @@ def imitate(
 def reconstruct_video(
     video: PathLike,
     *,
+    start_s: float | None = None,
+    end_s: float | None = None,
     person: int = 0,
     detect: str | Detector = pipeline.DEFAULTS["detect"],
     reconstruct: str | AnyReconstructor = pipeline.DEFAULTS["reconstruct"],
@@ -104,7 +110,7 @@ def reconstruct_video(
     watch = Stopwatch(report or Silent())
     methods = _methods(person, detect, reconstruct, smooth, pipeline.DEFAULTS["transfer"])
     with watch.stage("read inputs"):
-        source = open_video(video)
+        source = open_video(video).between(start_s, end_s)
     keep = kept_path(outputs)
     done = pipeline.reconstruct_video(source, methods, watch, keep, resume)
     return _written(done, outputs, keep, watch)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mvai.io.archive import Archive, write_archive
 from mvai.io.atomic import check_writable
-from mvai.io.video import IMAGE_SUFFIXES, open_video
+from mvai.io.video import IMAGE_SUFFIXES, Video, open_video
 from mvai.progress import Progress, Report, Silent
 from mvai.types import Animation, Keypoints, MeshSequence, MvaiError
 
@@ -71,6 +71,7 @@ def _write_glb(imitation: Imitation, path: Path, progress: Progress) -> None:
     stages = imitation.archive.stages
     settings = {
         "video_sha256": imitation.archive.video_sha256,
+        "video_part": imitation.archive.video_part,
         **{name: {"method": r.method, **r.settings} for name, r in stages.items()},
     }
     write_glb(imitation.animation, path, settings)
@@ -80,19 +81,27 @@ def _write_npz(imitation: Imitation, path: Path, progress: Progress) -> None:
     write_archive(path, imitation.archive)
 
 
+def _source(archive: Archive, max_height_px: int | None = None) -> Video | None:
+    """The video that an archive is of; None where there was none."""
+    if not archive.video:
+        return None
+    video = open_video(archive.video, max_height_px)
+    return video if archive.video_part is None else video.part(*archive.video_part)
+
+
 def _write_mp4(imitation: Imitation, path: Path, progress: Progress) -> None:
     from mvai.view.preview import write_preview
 
-    source = imitation.archive.video
-    video = open_video(source, PREVIEW_HEIGHT_PX).iterate() if source else None
+    source = _source(imitation.archive, PREVIEW_HEIGHT_PX)
+    video = None if source is None else source.iterate()
     write_preview(path, imitation.animation, imitation.sequence, video, PREVIEW_HEIGHT_PX, progress)
 
 
 def _write_png(imitation: Imitation, path: Path, progress: Progress) -> None:
     from mvai.view.sheet import write_sheet
 
-    source = imitation.archive.video
-    read = open_video(source).read if source else None
+    source = _source(imitation.archive)
+    read = None if source is None else source.read
     seen = None if imitation.keypoints is None else imitation.keypoints.seen()
     write_sheet(path, imitation.animation, imitation.sequence, read, seen)
 

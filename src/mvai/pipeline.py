@@ -169,9 +169,10 @@ def reconstruct_video(
         methods.reconstruct.check()
     kept = kept_results(keep) if resume else Archive()
     sha256 = file_sha256(video.path)
-    done = Archive(video=str(video.path.absolute()), video_sha256=sha256)
+    part = None if video.whole is None else (video.first, video.first + video.frames)
+    done = Archive(video=str(video.path.absolute()), video_sha256=sha256, video_part=part)
 
-    record = _stored("detect", methods.detect, sha256)
+    record = _stored("detect", methods.detect, sha256, *map(str, part or ()))
     if kept.keypoints is not None and _same(kept, "detect", record):
         if meanwhile is not None:
             meanwhile()

@@ -15,7 +15,7 @@ from mvai.cli import stage_options
 from mvai.cli.benchmark import Benchmark
 from mvai.cli.convert import Convert
 from mvai.cli.evaluate import Evaluate
-from mvai.cli.numbers import check_command
+from mvai.cli.numbers import Seconds, check_command
 from mvai.cli.outputs import Body, Outputs, Positional, required, subcommand, summary
 from mvai.cli.stage_options import StageOptions
 from mvai.cli.train import Train
@@ -56,6 +56,10 @@ class Imitate:
     """Instead of a video: what another tool wrote, by its content (docs/formats.md)."""
     outputs: Outputs = field(default_factory=list)
     """File to write: .glb, .npz, .mp4 (preview) or .png (contact sheet)."""
+    start: Seconds | None = None
+    """Only what the video shows from this second on."""
+    end: Seconds | None = None
+    """And up to this second."""
     person: int = 0
     """Whom to follow; 0 is the largest, most complete person."""
     body_model: Body | None = None
@@ -97,6 +101,8 @@ class Imitate:
         where = {"up": self.up, "facing": self.facing, "unit": self.unit, "outputs": outputs}
         if self.results is not None:
             self._check_unused(options)
+            if self.start is not None or self.end is not None:
+                raise MvaiError("--start and --end cut a video; leave them out with --from.")
             done = api.imitate_results(
                 self.results, self.identity, person=self.person, body_model=self.body_model,
                 body_model_path=self.body_model_path, fps=self.fps, smooth=configs["smooth"],
@@ -108,8 +114,8 @@ class Imitate:
                 raise MvaiError(f"--fps {self.fps:g}: a video says this itself; leave it out.")
             configs = _with_body(configs, self.body_model, self.body_model_path)
             done = api.imitate(
-                self.video, self.identity, person=self.person, **configs, resume=self.resume,
-                report=report, **where,
+                self.video, self.identity, start_s=self.start, end_s=self.end, person=self.person,
+                **configs, resume=self.resume, report=report, **where,
             )  # fmt: skip
         print(summary(done, outputs, time.perf_counter() - start))
 
@@ -137,6 +143,10 @@ class ReconstructVideo:
     """Any file FFmpeg reads, or a folder of images."""
     outputs: Outputs = field(default_factory=list)
     """Archive to write (.npz)."""
+    start: Seconds | None = None
+    """Only what the video shows from this second on."""
+    end: Seconds | None = None
+    """And up to this second."""
     person: int = 0
     """Whom to follow; 0 is the largest, most complete person."""
     body_model: Body | None = None
@@ -163,7 +173,7 @@ class ReconstructVideo:
 
         configs = _with_body(configs, self.body_model, self.body_model_path)
         done = api.reconstruct_video(
-            self.video, person=self.person, **configs,
+            self.video, start_s=self.start, end_s=self.end, person=self.person, **configs,
             outputs=outputs, resume=self.resume, report=report,
         )  # fmt: skip
         print(summary(done, outputs, time.perf_counter() - start))

@@ -30,6 +30,7 @@ Index = Annotated[int, Within(0)]
 """Counted from 0, or of what there may be none."""
 FrameRate = Annotated[float, Within(1, 1000)]
 """Frames a second; slower, what a person does cannot be followed."""
+Seconds = Annotated[float, Within(0, 1e6)]
 Share = Annotated[float, Within(0.001, 1)]
 
 MOST = {"_s": 3600.0, "_hz": 1e5, "_m": 1000.0, "_px": 1e6}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Bool
 
 from mvai.detect.gaps import check_enough, fill_gaps
 from mvai.detect.left_right import undo_left_right_swaps
+from mvai.io.video import Video
 from mvai.types import Keypoints
 
 
@@ -26,3 +28,23 @@ def finished(keypoints: Keypoints, present: Bool[np.ndarray, " frames"], path: P
     keypoints = fill_gaps(keypoints, present)
     check_enough(keypoints, path)
     return undo_left_right_swaps(keypoints)
+
+
+def of_part(keypoints: Keypoints, video: Video, path: Path) -> Keypoints:
+    """Key-points of a whole video, cut to the part of it that is asked for.
+
+    Raises:
+        MvaiError: there is too little of the person in that part.
+    """
+    if video.whole is None:
+        return keypoints
+    span = slice(video.first, video.first + video.frames)
+    cut = replace(
+        keypoints,
+        xy_px=keypoints.xy_px[span],
+        confidence=keypoints.confidence[span],
+        xyz_m=None if keypoints.xyz_m is None else keypoints.xyz_m[span],
+        present=None if keypoints.present is None else keypoints.present[span],
+    )
+    check_enough(cut, path)
+    return cut

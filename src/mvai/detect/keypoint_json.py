@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mvai.detect.finish import of_part
 from mvai.detect.layouts import COCO_17, LAYOUTS
 from mvai.detect.several import Person, one_of
 from mvai.io.folders import files_matching
@@ -42,7 +43,7 @@ class KeypointJson:
     ) -> Keypoints:
         """See `mvai.detect.Detector`."""
         found = _read(self.file)
-        people = _by_frame(found, video.frames, self.file)
+        people = _by_frame(found, (video.whole or video).frames, self.file)
         everybody = [p for frame in people for p in frame]
         counts = {len(p) for p in everybody}
         if len(counts) > 1 or (counts and not counts <= LAYOUTS.keys()):
@@ -56,9 +57,10 @@ class KeypointJson:
         body = len(COCO_17)
         if progress is not None:
             progress(video.frames, video.frames)
-        return one_of(
+        keypoints = one_of(
             people, names, body, video.fps, video.width, video.height, self.person, self.file
         )
+        return of_part(keypoints, video, self.file)
 
 
 def _read(path: Path) -> dict[Any, list[Person]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mvai.detect.finish import of_part
 from mvai.detect.several import Person, one_of
 from mvai.io.folders import files_matching
 from mvai.io.video import Video, natural_order
@@ -74,11 +75,13 @@ class OpenPoseFiles:
         keypoints = read_openpose(
             self.folder, video.fps, video.width, video.height, self.person, self.model
         )
-        if abs(keypoints.frames - video.frames) > max(2, 0.02 * video.frames):
+        whole = video.whole or video
+        if abs(keypoints.frames - whole.frames) > max(2, 0.02 * whole.frames):
             raise MvaiError(
                 f"{self.folder}: there are {keypoints.frames} key-point files for a video of "
-                f"{video.frames} frames; give the folder made from this video."
+                f"{whole.frames} frames; give the folder made from this video."
             )
+        keypoints = of_part(keypoints, video, self.folder)
         if progress is not None:
             progress(keypoints.frames, keypoints.frames)
         return keypoints

@@ -89,7 +89,8 @@ def shot_of(track: Track, cuts: Sequence[int], video: Video) -> slice:
     start, stop = (0, *cuts)[shot], (*cuts, video.frames)[shot]
     log.warning(
         "%s: the video has %d shots; whoever is seen from %.1f to %.1f s is followed, and stands "
-        "still in the others. --person 1, 2, ... follows somebody else.",
+        "still in the others. --person 1, 2, ... follows somebody else; --start and --end take a "
+        "part of the video.",
         video.path, len(cuts) + 1, start / video.fps, stop / video.fps,
     )  # fmt: skip
     return slice(start, stop)

@@ -54,6 +54,8 @@ class Archive:
     video: str = ""
     """Path of the video, empty when there was none."""
     video_sha256: str = ""
+    video_part: tuple[int, int] | None = None
+    """Of which frames of the video this is: the first, and the one after the last; None for all."""
     keypoints: Keypoints | None = None
     raw: MeshSequence | None = None
     """What reconstruct returned."""
@@ -89,6 +91,7 @@ def write_archive(path: str | os.PathLike[str], archive: Archive) -> None:
         "mvai_version": version("mvai"),
         "video": archive.video,
         "video_sha256": archive.video_sha256,
+        "video_part": archive.video_part,
         "stages": {name: vars(record) for name, record in archive.stages.items()},
     }
     for name, (pack, _) in RESULTS.items():
@@ -175,6 +178,7 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         return Archive(
             video=str(tree["video"]),
             video_sha256=str(tree["video_sha256"]),
+            video_part=_part(tree.get("video_part")),
             stages={str(name): StageRecord(**record) for name, record in tree["stages"].items()},
             **results,
         )
@@ -190,6 +194,16 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
             f"{path}: this is not an mvai archive (.npz), or it is damaged; make it again from the "
             "video, or with `mvai convert` from what another tool wrote."
         ) from error
+
+
+def _part(value: Any) -> tuple[int, int] | None:
+    """`Archive.video_part`, which archives of before do not have."""
+    if value is None:
+        return None
+    start, end = (int(v) for v in value)
+    if not 0 <= start < end:
+        raise ValueError("no part of a video")
+    return start, end
 
 
 def _check_frames(results: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ class Video:
     height: int
     source: Callable[[int, int, int, int], Iterator[Frame]] = field(repr=False, compare=False)
     """Starts a fresh decoding; takes width, height, the first frame to yield and the step."""
+    first: int = 0
+    """Which frame of the file is the first of this."""
+    whole: Video | None = None
+    """The whole file, where this is a part of it."""
 
     def iterate(self, start: int = 0, step: int = 1) -> Iterator[Frame]:
         """Yields every `step`-th frame from `start` on, in order, RGB."""
@@ -67,6 +72,35 @@ class Video:
             width=max(1, round(self.width * scale)),
             height=max(1, round(self.height * scale)),
         )
+
+    def part(self, start: int, end: int) -> Video:
+        """The frames from `start` up to `end`, as a video of its own."""
+        source = partial(_frames_of_part, self.source, start, end)
+        return replace(
+            self,
+            frames=end - start,
+            source=source,
+            first=self.first + start,
+            whole=self.whole or self,
+        )
+
+    def between(self, start_s: float | None, end_s: float | None) -> Video:
+        """What is shown from one time to another, seconds; None for the video's own ends.
+
+        Raises:
+            MvaiError: nothing is.
+        """
+        if start_s is None and end_s is None:
+            return self
+        start = round((start_s or 0.0) * self.fps)
+        end = self.frames if end_s is None else min(round(end_s * self.fps), self.frames)
+        if not 0 <= start < end:
+            length = self.frames / self.fps
+            raise MvaiError(
+                f"{self.path}: nothing is shown from {start_s or 0.0:g} to "
+                f"{length if end_s is None else end_s:g} s; the video lasts {length:.2f} s."
+            )
+        return self.part(start, end)
 
     def read(self, indices: Sequence[int]) -> list[Frame]:
         """The frames at `indices`, in the order asked for.
@@ -87,6 +121,20 @@ class Video:
                 "re-encode it if a player shows more frames."
             )
         return [found[i] for i in indices]
+
+
+def _frames_of_part(
+    source: Callable[[int, int, int, int], Iterator[Frame]],
+    first: int,
+    end: int,
+    width: int,
+    height: int,
+    start: int,
+    step: int,
+) -> Iterator[Frame]:
+    """What `Video.source` gives, of the frames from `first` up to `end` alone."""
+    left = max(0, -(-(end - first - start) // step))
+    return islice(source(width, height, first + start, step), left)
 
 
 def open_video(
