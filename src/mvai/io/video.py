@@ -95,10 +95,12 @@ class Video:
         start = round((start_s or 0.0) * self.fps)
         end = self.frames if end_s is None else min(round(end_s * self.fps), self.frames)
         if not 0 <= start < end:
-            length = self.frames / self.fps
+            span = f"from {start_s or 0.0:g} s on"
+            if end_s is not None:
+                span = f"from {start_s or 0.0:g} to {end_s:g} s"
             raise MvaiError(
-                f"{self.path}: nothing is shown from {start_s or 0.0:g} to "
-                f"{length if end_s is None else end_s:g} s; the video lasts {length:.2f} s."
+                f"{self.path}: nothing is shown {span}; the video lasts "
+                f"{self.frames / self.fps:.2f} s."
             )
         return self.part(start, end)
 
