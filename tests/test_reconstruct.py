@@ -297,6 +297,20 @@ def performed(frames: int = 24, depth: bool = True) -> tuple[Keypoints, np.ndarr
     return keypoints, points, camera
 
 
+def test_a_body_cut_off_by_the_picture_is_looked_at_where_its_trunk_is():
+    keypoints, _, _ = performed(frames=6, depth=True)
+    whole = viewing_rotation(keypoints, 650)
+    below = [i for i, n in enumerate(BODY_KEYPOINTS) if n.endswith(("hip", "knee", "ankle"))]
+    xy = keypoints.xy_px.copy()
+    xy[2:, below] = np.nan
+    cut = replace(keypoints, xy_px=xy)
+    off = Rotation.from_matrix(viewing_rotation(cut, 650).transpose(0, 2, 1) @ whole).magnitude()
+    assert np.degrees(off).max() < 1.5
+    # Without metres nothing says where the hips are: the middle of the picture has to do.
+    plain = viewing_rotation(replace(cut, xyz_m=None), 650)
+    np.testing.assert_allclose(plain[2:], np.tile(np.eye(3), (4, 1, 1)), atol=1e-9)
+
+
 def limb_error_mm(sequence, points) -> float:
     got = anny_body().regress(LIMBS, sequence.vertices)
     T = sequence.camera.T_camera_world

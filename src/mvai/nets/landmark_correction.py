@@ -108,9 +108,12 @@ def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
     xyz = np.full((frames, POINTS, 3), np.nan)
     if keypoints.xyz_m is not None:
         xyz[:, has] = keypoints.xyz_m[:, columns]
-    middle = _middle_of_hips(xy, xyz)
-    centred = np.where(seen[..., None], xy - middle[:, None], 0.0)
     count = np.maximum(seen.sum(1), 1)
+    # Without metres, the mean of what is seen stands for hips that are not.
+    mean = np.where(seen[..., None], xy, 0.0).sum(1) / count[:, None]
+    middle = middle_of_hips(xy, xyz)
+    middle = np.where(np.isfinite(middle), middle, mean)
+    centred = np.where(seen[..., None], xy - middle[:, None], 0.0)
     size = np.sqrt((centred**2).sum((1, 2)) / count)
     size = maximum_filter1d(size, 2 * round(REACH_S * keypoints.fps) + 1, mode="nearest")
     out[..., :2] = centred / np.maximum(size, 1e-3)[:, None, None]
@@ -121,29 +124,29 @@ def features(keypoints: Keypoints) -> Float[np.ndarray, "frames 33 7"]:
     return out
 
 
-def _middle_of_hips(
+def middle_of_hips(
     xy: Float[np.ndarray, "frames 33 2"], xyz: Float[np.ndarray, "frames 33 3"]
 ) -> Float[np.ndarray, "frames 2"]:
-    """Pixels of the middle of the hips; 0 where nothing is seen.
+    """Pixels of the middle of the hips, NaN where they cannot be told.
 
     Where the hips are out of the picture they are where the landmarks in metres have them, if these
-    are laid on the pixels of what is seen (least squares over scale and place). Without metres, the
-    mean of what is seen stands for them.
+    are laid on the pixels of what is seen (least squares over scale and place).
+
+    Args:
+        xy: of `BODY_KEYPOINTS`, pixels, NaN where unseen.
+        xyz: the same in metres, NaN where unknown.
     """
     hips = [BODY_KEYPOINTS.index(n) for n in ("left_hip", "right_hip")]
     both = np.isfinite(xy).all(-1) & np.isfinite(xyz).all(-1)
-    seen = np.isfinite(xy).all(-1)
-    share = both / np.maximum(both.sum(1, keepdims=True), 1)
+    share = (both / np.maximum(both.sum(1, keepdims=True), 1))[..., None]
     px, m = np.where(both[..., None], xy, 0.0), np.where(both[..., None], xyz[..., :2], 0.0)
-    mean_px, mean_m = (share[..., None] * px).sum(1), (share[..., None] * m).sum(1)
+    mean_px, mean_m = (share * px).sum(1), (share * m).sum(1)
     off_m = m - mean_m[:, None]
-    spread = (share[..., None] * off_m**2).sum((1, 2))
-    with np.errstate(invalid="ignore"):
-        scale = (share[..., None] * off_m * (px - mean_px[:, None])).sum((1, 2)) / spread
-        laid = mean_px + scale[:, None] * (xyz[:, hips, :2].mean(1) - mean_m)
-    plain = np.where(seen[..., None], xy, 0.0).sum(1) / np.maximum(seen.sum(1), 1)[:, None]
-    guess = np.where(np.isfinite(laid).all(1, keepdims=True), laid, plain)
-    return np.where(seen[:, hips].all(1)[:, None], xy[:, hips].mean(1), guess)
+    spread = (share * off_m**2).sum((1, 2))
+    scale = (share * off_m * px).sum((1, 2)) / np.where(spread > 0, spread, np.nan)
+    laid = mean_px + scale[:, None] * (xyz[:, hips, :2].mean(1) - mean_m)
+    seen = np.isfinite(xy[:, hips]).all((1, 2))
+    return np.where(seen[:, None], xy[:, hips].mean(1), laid)
 
 
 def in_mirror(

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mvai.body.model import LinearBody
+from mvai.nets.landmark_correction import middle_of_hips
 from mvai.types import Keypoints
+from mvai.types.names import BODY_KEYPOINTS
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
@@ -32,6 +34,14 @@ def viewing_rotation(keypoints: Keypoints, focal_px: float) -> Float[np.ndarray,
     whole = np.isfinite(torso).all((1, 2))
     centre = np.tile([keypoints.width / 2, keypoints.height / 2], (keypoints.frames, 1))
     centre[whole] = torso[whole].mean(1)
+    if not whole.all() and keypoints.xyz_m is not None and {*BODY_KEYPOINTS} <= {*keypoints.names}:
+        # Hips below the picture are where the detector's metres have them.
+        body = [keypoints.index(n) for n in BODY_KEYPOINTS]
+        shoulders = torso[:, [n.endswith("shoulder") for n in TORSO]].mean(1)
+        hips = middle_of_hips(keypoints.xy_px[:, body], keypoints.xyz_m[:, body])
+        laid = (shoulders + hips) / 2
+        told = ~whole & np.isfinite(laid).all(1)
+        centre[told] = laid[told]
     offset = (centre - [keypoints.width / 2, keypoints.height / 2]) / focal_px
     yaw, pitch = np.arctan(offset[:, 0]), np.arctan(offset[:, 1] / np.hypot(1, offset[:, 0]))
     return Rotation.from_euler("YX", np.stack([yaw, -pitch], 1)).as_matrix()
