@@ -78,6 +78,11 @@ def test_quarters_are_by_2d_error():
     assert found["2D: best quarter"]["mpjpe_mm"] == 5 and found["2D: best quarter"]["count"] == 2
     assert found["2D: worst quarter"]["mpjpe_mm"] == 65
     assert found["all"]["mpjpe_mm"] == found["test"]["mpjpe_mm"] == 35
+    # Close-ups have a row of their own and change no other.
+    near = [r | {"pool": "close", "mpjpe_mm": 900.0, "error_2d": 0.9} for r in rows[:3]]
+    with_near = {r["group"]: r for r in summary([*rows, *near])}
+    assert with_near.pop("close")["mpjpe_mm"] == 900
+    assert with_near == found
 
 
 def test_page_has_the_shipped_weights_and_others(tmp_path):
