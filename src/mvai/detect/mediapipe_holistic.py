@@ -98,8 +98,9 @@ class MediapipeHolistic:
         target: Track = ()
         if people or self.person:
             target = chosen(people, self.person, video.path)
-        others = tuple(t for t in people if t is not target)
         shot = shot_of(target, cuts, video)
+        near = [t for t in people if shot.start <= t[0].frame < shot.stop]
+        others = tuple(t for t in near if t is not target)
         spotlight = Spotlight(target, others, video.fps)
         points, sightings = follow(small, shot, spotlight, progress, self.file)
         present = _frames_of(target, sightings, video.fps)
@@ -189,7 +190,7 @@ def follow(
     unseen[:, 5] = 0.0
     rows = [(unseen, None)] * shot.start + rows
     rows += [(unseen, None)] * (0 if end is None else video.frames - end)
-    rows = looked_again(video, spotlight, rows, pose_model)
+    rows = looked_again(video, spotlight, rows, pose_model, shot.start)
     progress(length, length)
     points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
     return points, [s for _, s in rows]
@@ -225,6 +226,7 @@ def looked_again(
     spotlight: Spotlight,
     rows: list[tuple[Float[np.ndarray, "126 6"], Sighting | None]],
     pose_model: Path | None,
+    begins: int,
 ) -> list[tuple[Float[np.ndarray, "126 6"], Sighting | None]]:
     """With what a second look finds where the first doubtfully saw somebody upside down."""
     if not rows:
@@ -232,7 +234,8 @@ def looked_again(
     rows = list(rows)
     for span in doubtful(np.stack([_trunk(row, video) for row, _ in rows])):
         for quarters in QUARTERS:
-            again = list(tracked(video, spotlight, span.start, span.stop, pose_model, quarters))
+            start, stop = span.start, span.stop
+            again = list(tracked(video, spotlight, start, stop, pose_model, quarters, begins))
             trunks = np.stack([_trunk(row, video) for row, _ in again])
             found = np.isfinite(trunks).all(1)
             if (found & ~inverted(trunks)).mean() > 0.5:
