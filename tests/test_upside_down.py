@@ -102,8 +102,9 @@ def looked(monkeypatch, tmp_path: Path, cured_by: int | None) -> list[bool]:
         yield process
 
     monkeypatch.setattr(holistic_detector, "holistic", holistic)
+    video = open_video(path)
     points, _ = holistic_detector.follow(
-        open_video(path), Spotlight((), (), 10.0), lambda done, total: None
+        video, slice(0, video.frames), Spotlight((), (), 10.0), lambda done, total: None
     )
     return list(inverted(trunk(points[:, :33, :2] * (96, 64))))
 
