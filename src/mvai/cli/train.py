@@ -98,11 +98,14 @@ class LandmarkCorrection(_OnClipsAndPoses):
     """Weights at which the training begins instead of at random."""
     keep: Annotated[float, Within(0, 1)] = 0.0
     """Share of these weights that is kept in what is written."""
+    steps: Count = 10_000
+    """Steps of training."""
 
     def run(self, report: Report) -> None:
         from mvai.benchmark.clips import seen_clips
         from mvai.body.anny import anny_body
         from mvai.train.landmark_correction import (
+            Recipe,
             errors_in_words,
             errors_mm,
             train_landmark_correction,
@@ -114,7 +117,8 @@ class LandmarkCorrection(_OnClipsAndPoses):
         clips = [c for b in (self.benchmark, *self.also) for c in seen_clips(b, "train")]
         with report.stage("train") as progress:
             network = train_landmark_correction(
-                body, clips, self._captures(body), self.output, start=self.start, keep=self.keep,
+                body, clips, self._captures(body), self.output, Recipe(steps=self.steps),
+                start=self.start, keep=self.keep,
                 report=lambda step, steps, _: progress(step + 1, steps),
             )  # fmt: skip
         print(errors_in_words(errors_mm(body, seen_clips(self.benchmark, "validation"), network)))
