@@ -16,6 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import fake_stages
 from conftest import data_dir
 from mvai.detect import METHODS, method
 from mvai.detect.gaps import check_enough, fill_gaps
@@ -426,20 +427,14 @@ def test_bad_openpose_folders_are_named(tmp_path: Path) -> None:
 
 def test_openpose_must_match_its_video(tmp_path: Path) -> None:
     folder = openpose_folder(tmp_path / "json", BODY_25, [walker(30)])
-    frames = tmp_path / "frames.mp4"
-    with write_video(frames, 30.0, 64, 48) as writer:
-        for _ in range(12):
-            writer.write(np.zeros((48, 64, 3), np.uint8))
+    frames = fake_stages.clip(tmp_path / "frames.mp4", 12)
     with pytest.raises(MvaiError, match="30 key-point files for a video of 12"):
         OpenPoseFiles(folder).detect(open_video(frames))
 
 
 def test_openpose_files_of_a_part_of_their_video(tmp_path: Path) -> None:
     folder = openpose_folder(tmp_path / "json", BODY_25, [walker(30)])
-    frames = tmp_path / "frames.mp4"
-    with write_video(frames, 30.0, 64, 48) as writer:
-        for _ in range(30):
-            writer.write(np.zeros((48, 64, 3), np.uint8))
+    frames = fake_stages.clip(tmp_path / "frames.mp4", 30)
     whole = OpenPoseFiles(folder).detect(open_video(frames))
     part = OpenPoseFiles(folder).detect(open_video(frames).between(0.2, 0.8))
     np.testing.assert_array_equal(part.xy_px, whole.xy_px[6:24])

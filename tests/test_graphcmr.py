@@ -162,7 +162,8 @@ def test_training_lowers_the_error_and_the_file_keeps_it(tmp_path):
         a, b = network.mesh(feature), again.mesh(feature)
     np.testing.assert_allclose(a.vertices, b.vertices, atol=5e-3)
     # Half precision turns a matrix that is nearly degenerate much further than the others.
-    assert (a.rotations - b.rotations).abs().median() < 2e-3
+    off = (a.rotations - b.rotations).abs().amax((2, 3))
+    assert off.median() < 2e-3 and off.quantile(0.95) < 5e-3
 
 
 def test_missing_and_mismatched_weights_are_named(tmp_path):

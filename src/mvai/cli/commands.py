@@ -101,8 +101,6 @@ class Imitate:
         where = {"up": self.up, "facing": self.facing, "unit": self.unit, "outputs": outputs}
         if self.results is not None:
             self._check_unused(options)
-            if self.start is not None or self.end is not None:
-                raise MvaiError("--start and --end cut a video; leave them out with --from.")
             done = api.imitate_results(
                 self.results, self.identity, person=self.person, body_model=self.body_model,
                 body_model_path=self.body_model_path, fps=self.fps, smooth=configs["smooth"],
@@ -127,6 +125,8 @@ class Imitate:
         """
         from mvai.types import MvaiError
 
+        if self.start is not None or self.end is not None:
+            raise MvaiError("--start and --end cut a video; leave them out with --from.")
         for stage in ("detect", "reconstruct"):
             if getattr(self, stage) != DEFAULTS[stage] or options.get(stage):
                 raise MvaiError(

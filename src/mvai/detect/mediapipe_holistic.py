@@ -186,10 +186,8 @@ def follow(
             if not all(f.done() for f in futures):
                 stop.set()
         rows = [row for f in futures for row in f.result()]
-    unseen = np.full((len(NAMES), 6), np.nan)
-    unseen[:, 5] = 0.0
-    rows = [(unseen, None)] * shot.start + rows
-    rows += [(unseen, None)] * (0 if end is None else video.frames - end)
+    rows = [(_nothing(), None)] * shot.start + rows
+    rows += [(_nothing(), None)] * (0 if end is None else video.frames - end)
     rows = looked_again(video, spotlight, rows, pose_model, shot.start)
     progress(length, length)
     points = np.stack([p for p, _ in rows]) if rows else np.full((0, len(NAMES), 6), np.nan)
@@ -273,8 +271,7 @@ def points_from(result, width: int, height: int) -> Float[np.ndarray, "126 6"]:
     metric wrist with the body's metres per pixel (weak perspective), which is as good as the
     body's own depth. The face gets no metric position.
     """
-    points = np.full((len(NAMES), 6), np.nan)
-    points[:, 5] = 0.0
+    points = _nothing()
     if result.pose_landmarks is None or result.pose_world_landmarks is None:
         return points
     body = _array(result.pose_landmarks.landmark)
@@ -306,6 +303,13 @@ def points_from(result, width: int, height: int) -> Float[np.ndarray, "126 6"]:
     outside = ((points[:, :2] < -0.02) | (points[:, :2] > 1.02)).any(axis=1)
     points[outside, :2] = np.nan
     points[outside, 5] = 0.0
+    return points
+
+
+def _nothing() -> Float[np.ndarray, "126 6"]:
+    """Points of a frame in which nobody is seen."""
+    points = np.full((len(NAMES), 6), np.nan)
+    points[:, 5] = 0.0
     return points
 
 

@@ -59,19 +59,18 @@ class SimccOnnx:
         scale = video.width / small.width
         last: np.ndarray | None = None
         shot = shot_of(target, cuts, video)
-        for f, image in enumerate(video.iterate()):
-            if not shot.start <= f < shot.stop:
-                continue
+        part = video.part(shot.start, shot.stop)
+        for f, image in enumerate(part.iterate(), shot.start):
             box = last
             if target and (found := box_at(target, f, 1.5 * SPACING_S * video.fps)) is not None:
                 box = found * scale if last is None else _union(found * scale, last)
-            if box is not None and f < len(values):
+            if box is not None:
                 points = network(image, box)
                 sure = points[: len(COCO_17), 2].mean() > SURE
                 last = _box(points[: len(COCO_17)]) if sure else None
                 if sure:
                     values[f], present[f] = points, True
-            progress(f + 1, shot.stop)
+            progress(f + 1 - shot.start, part.frames)
         used = np.array([bool(n) for n in names])
         keypoints = Keypoints(
             names=tuple(n for n in names if n),
