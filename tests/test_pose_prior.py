@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from mvai.benchmark.poses import load_pose_clip, poses_in_folder
 from mvai.body.anny import anny_body
-from mvai.body.bvh_poses import body_positions, filled, poses_from_bvh, spikes
+from mvai.body.bvh_poses import body_positions, filled, poses_from_bvh, spikes, up_rotation
 from mvai.geometry.rotations import matrix_from_axis_angle
 from mvai.nets.pose_prior import (
     WEIGHTS,
@@ -110,6 +110,27 @@ def test_turning_the_whole_figure_only_turns_the_root(tmp_path: Path) -> None:
     np.testing.assert_allclose(a.pose[:, 1:], b.pose[:, 1:], atol=1e-5)
     turn = Rotation.from_rotvec(b.pose[0, 0]) * Rotation.from_rotvec(a.pose[0, 0]).inv()
     np.testing.assert_allclose(turn.as_rotvec(degrees=True), [0, 50, 0], atol=1e-3)
+
+
+def test_who_lies_keeps_lying(tmp_path: Path) -> None:
+    path = tmp_path / "lies.bvh"
+    # On the back, head towards the file's +Y: that is not up, though the head is farthest there.
+    path.write_text(bvh_text({"Hips": (0.0, -90.0, 0.0)}))
+    clip = poses_from_bvh(path, anny_body())
+    p = body_positions(clip.pose, clip.translation, anny_body())
+    np.testing.assert_allclose(direction(p, "Hips", "Neck"), [0, 0, -1], atol=0.05)
+    np.testing.assert_allclose(direction(p, "LeftLeg", "LeftFoot"), [0, 0, 1], atol=0.05)
+
+
+def test_the_floor_outweighs_how_the_skeleton_rests() -> None:
+    index = {n: i for i, n in enumerate(("Head", "LeftFoot", "RightFoot"))}
+    # Walks 3 m along y upright along z, though the skeleton rests along y.
+    world = np.zeros((60, 3, 3))
+    world[:, 0, 2] = 1.7
+    world[..., 1] += np.linspace(0, 3, 60)[:, None]
+    R = up_rotation(np.eye(3), world, index)
+    np.testing.assert_allclose(R @ [0, 0, 1], [0, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(up_rotation(np.eye(3), world[:, :, [0, 2, 1]], index), np.eye(3))
 
 
 def test_spikes_are_found_and_filled() -> None:

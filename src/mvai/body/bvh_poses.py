@@ -26,6 +26,8 @@ SPIKE_TURN_RAD = np.deg2rad(100.0)
 """A joint whose local rotation turns this far in one frame is an error of capture, too."""
 STRAIGHT = 0.1
 """Mean sine of the elbow's bend under which a clip does not show which way the elbow faces."""
+STEADIER = 0.3
+"""Share of the unsteadiness along another axis below which an axis is that of the floor."""
 SPIKE_FPS = 30.0
 """The frame rate the two limits are meant for."""
 
@@ -66,15 +68,28 @@ def _rest_frame(rest: np.ndarray, index: Mapping[str, int]) -> Float[np.ndarray,
 
 
 def up_rotation(
-    world: Float[np.ndarray, "frames joints 3"], index: Mapping[str, int]
+    C: Float[np.ndarray, "3 3"],
+    world: Float[np.ndarray, "frames joints 3"],
+    index: Mapping[str, int],
 ) -> Float[np.ndarray, "3 3"]:
     """Rotation from the clip's world to ours: none for +Y up, a quarter turn for +Z up.
 
-    The axis along which the head is on the whole farther above the feet is taken as up.
+    Up is where the skeleton at rest has its head (so in all of over 100 clips of 10 families, push-
+    ups and crawling among them). It is the other axis where people rise along that and their lowest
+    joint is much steadier along it, as on a floor.
+
+    Args:
+        C: rotation from our rest frame to that of the skeleton.
+        world: all joints of the clip.
+        index: the clip's joint for each of ours.
     """
     feet = (world[:, index["LeftFoot"]] + world[:, index["RightFoot"]]) / 2
     rise = (world[:, index["Head"]] - feet).mean(0)
-    if rise[1] >= rise[2]:
+    up, other = (2, 1) if abs(C[2, 1]) > 0.5 else (1, 2)
+    unsteady = world.min(1).std(0)
+    if rise[other] > rise[up] and unsteady[other] < STEADIER * unsteady[up]:
+        up = other
+    if up == 1:
         return np.eye(3)
     return np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 
@@ -95,7 +110,7 @@ def rotations_like(
     rest = clip.rest_positions()
     C = _rest_frame(rest, index)
     R_source, world = clip.world()
-    U = up_rotation(world, index)
+    U = up_rotation(C, world, index)
     ends = {n: clip.end_sites.get(j, np.zeros(3)) @ C for n, j in index.items()}
     try:
         swing = swings(body, {n: rest[j] @ C for n, j in index.items()}, ends)
@@ -215,7 +230,7 @@ def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
     pose = pose.reshape(clip.frames, len(BODY_JOINTS), 3)
 
     _, world = clip.world()
-    U = up_rotation(world, index)
+    U = up_rotation(_rest_frame(clip.rest_positions(), index), world, index)
     scale = _leg_length(ours) / _leg_length(
         {n: clip.rest_positions()[index[n]] for n in index}  # joint positions by our names
     )
