@@ -30,7 +30,7 @@ from mvai.types.names import BODY_JOINTS
 
 TINY = Path(__file__).parent / "tiny_benchmark"
 SMALL = BenchmarkSettings(
-    train=2, validation=1, test=1, hard=1, close=1, still=1, frames=4, rate=10.0
+    train=2, validation=1, test=1, hard=1, close=1, still=1, tumbling=1, frames=4, rate=10.0
 )
 
 
@@ -68,7 +68,8 @@ def test_the_package_s_own_people_stay_where_they_are():
 def test_further_pools_show_people_of_the_splits():
     pools = by_pool(["cmu_02_01", "cmu_07_01", "cmu_09_06"])
     assert pools["hard"] == pools["test"] == ["cmu_02_01"]
-    assert pools["close"] == pools["still"] == pools["validation"] == ["cmu_09_06"]
+    assert pools["validation"] == ["cmu_09_06"]
+    assert all(pools[p] == pools["validation"] for p in ("close", "still", "tumbling"))
     assert pools["train"] == ["cmu_07_01"]
 
 
@@ -227,7 +228,7 @@ def test_an_interrupted_build_goes_on(captured, monkeypatch):
     monkeypatch.setattr(build, "save_clip", save)
     seen = []
     build_benchmark(folder, folder / "out", SMALL, 1, lambda *counts: seen.append(counts))
-    assert len(drawn) == 7 and seen[0] == (2, 7) and seen[-1] == (7, 7)
+    assert len(drawn) == 8 and seen[0] == (2, 8) and seen[-1] == (8, 8)
     assert all(c.scene.frames == 4 for p in POOLS for c in clips_in(folder / "out", p))
     assert all(c.scene.hardships for c in clips_in(folder / "out", "hard"))
 

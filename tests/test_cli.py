@@ -228,7 +228,7 @@ def test_settings_of_a_stage_that_is_not_run_are_refused(inputs, tmp_path, capsy
         ("benchmark build X --data X --frames 0", "frames 0: this cannot be less than 1"),
         (
             "benchmark build X --data X --train 0 --validation 0 --test 0 --hard 0 --close 0"
-            " --still 0",
+            " --still 0 --tumbling 0",
             "No clips are asked for",
         ),
         ("reconstruct X.mp4 -o X.npz --start=-1", "--start -1: this cannot be below zero"),

@@ -87,7 +87,7 @@ def test_most_people_face_the_camera(captured, tmp_path):
 
 def test_pools_keep_their_places():
     # A clip's seed holds the place of its pool, so pools are only ever added at the end.
-    assert POOLS == ("train", "validation", "test", "hard", "close", "still")
+    assert POOLS == ("train", "validation", "test", "hard", "close", "still", "tumbling")
 
 
 def test_a_camera_is_repeatable():

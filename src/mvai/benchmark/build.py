@@ -33,6 +33,7 @@ from mvai.benchmark.scenes import (
 from mvai.benchmark.settings import BenchmarkSettings
 from mvai.benchmark.splits import split_of
 from mvai.benchmark.stances import in_place
+from mvai.benchmark.tumbling import TUMBLING, tumbling
 from mvai.benchmark.work_folders import clear_leftovers, work_folder
 from mvai.body.anny import anny_body
 from mvai.io.atomic import make_folder
@@ -111,12 +112,12 @@ def build_benchmark(
 
 def by_pool(names: Sequence[str]) -> Mapping[str, list[str]]:
     """Captures of each pool; hard clips show the test people, close-ups and those who keep still
-    the validation people."""
+    or tumble the validation people."""
     found: dict[str, list[str]] = {pool: [] for pool in POOLS}
     for name in names:
         found[split_of(name)].append(name)
     found["hard"] = found["test"]
-    found["close"] = found["still"] = found["validation"]
+    found["close"] = found["still"] = found["tumbling"] = found["validation"]
     return found
 
 
@@ -154,7 +155,9 @@ def clip_scene(
     # Drawn apart, so that the other clips are the same with and without close-ups.
     apart = np.random.default_rng([settings.seed, POOLS.index(pool), number, 1])
     near = pool == "close" or (pool == "train" and apart.random() < CLOSE_UPS)
-    if shares := STANCES.get("close" if near else pool):
+    if pool == "tumbling" or (pool == "train" and not near and tumbles(settings.seed, number)):
+        capture = tumbling(body, capture, apart)
+    elif shares := STANCES.get("close" if near else pool):
         capture = in_place(body, capture, rng, shares)
     if pool == "train":
         capture = varied(capture, rng)
@@ -167,6 +170,11 @@ def clip_scene(
     joints, nose = scene.joints_and_points(body, ("nose",))
     joints = joints[:, [body.joint(n) for n in BODY_JOINTS]]
     return replace(scene, camera=close_camera(joints, nose[:, 0], size, apart))
+
+
+def tumbles(seed: int, number: int) -> bool:
+    """Whether a training clip shows somebody who tumbles, unless it is a close-up."""
+    return bool(np.random.default_rng([seed, number, 2]).random() < TUMBLING)
 
 
 def save_clip(folder: Path, scene: Scene) -> None:

@@ -19,9 +19,9 @@ from mvai.io.atomic import written_whole
 from mvai.io.folders import files_matching
 from mvai.types import Camera, Keypoints, MeshSequence, MvaiError
 
-POOLS = ("train", "validation", "test", "hard", "close", "still")
-"""The three splits by person, harder clips of the test people, and close-ups of the validation
-people, and them standing or seated."""
+POOLS = ("train", "validation", "test", "hard", "close", "still", "tumbling")
+"""The three splits by person, harder clips of the test people, and of the validation people
+close-ups, them standing or seated, and tumbling."""
 VIDEO, TRUTH, KEYPOINTS = "video.mp4", "truth.npz", "keypoints.npz"
 
 

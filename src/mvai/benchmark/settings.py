@@ -23,6 +23,8 @@ class BenchmarkSettings:
     """Clips of the validation people seen only down to the chest, waist, thighs or knees."""
     still: int = 60
     """Clips of the validation people who stand or sit."""
+    tumbling: int = 60
+    """Clips of the validation people who lie, crawl, roll over or stand on their hands."""
     frames: int = 32
     """Frames of each clip."""
     rate: float = 25.0
@@ -36,7 +38,7 @@ class BenchmarkSettings:
         Raises:
             MvaiError: a number is too small.
         """
-        counts = ("train", "validation", "test", "hard", "close", "still")
+        counts = ("train", "validation", "test", "hard", "close", "still", "tumbling")
         for name, least in (*((n, 0) for n in counts), ("frames", 1), ("seed", 0)):
             if (value := getattr(self, name)) < least:
                 raise MvaiError(f"{name} {value}: this cannot be less than {least}; give another.")

@@ -47,7 +47,7 @@ class Detect:
     detector: str
     """A detector's name or its file, as `mvai imitate --detector` takes them."""
     pools: tuple[str, ...] = ()
-    """Which clips: train, validation, test, hard, close, still; all that there are when none is
+    """Which clips: train, validation, test, hard, close, still, tumbling; all when none is
     named."""
 
     def run(self, options: StageOptions, report: Report) -> None:
@@ -69,7 +69,7 @@ class Reconstruct:
     backbones: tuple[str, ...] = ()
     """Any of: smplify-x-paper, smplify-x, graphcmr, graphcmr+smplify-x; all when none is named."""
     pools: tuple[str, ...] = ()
-    """Which clips: train, validation, test, hard, close, still; all that there are when none is
+    """Which clips: train, validation, test, hard, close, still, tumbling; all when none is
     named."""
     limit: Count | None = None
     """At most so many clips of each pool."""

@@ -82,7 +82,7 @@ class Fit:
     train: Index = 60
     """The first so many training clips."""
     limit: Count | None = None
-    """At most so many validation clips, test clips, close-ups and people who keep still each."""
+    """At most so many clips of each pool."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.fits import evaluate_fits

@@ -70,7 +70,7 @@ class Table1:
     limit: Count | None = None
     """At most so many clips of each pool."""
     pools: tuple[str, ...] = ("test", "hard")
-    """Which clips of the benchmark: test, hard, validation, close, still."""
+    """Which clips of the benchmark: test, hard, validation, close, still, tumbling."""
 
     def run(self, options: Any, report: Report) -> None:
         from mvai.evaluate.labelled_clips import is_benchmark

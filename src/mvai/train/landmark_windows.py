@@ -22,6 +22,9 @@ _DETAILS = tuple(
 _FEET = tuple(n for n in BODY_KEYPOINTS if "heel" in n or "foot" in n)
 UNCOMMON = ((), _DETAILS, _DETAILS, (*_DETAILS, *_FEET))
 """Landmarks that other detectors lack: OpenPose has no details, COCO no feet either."""
+ROLLED = 0.15
+"""Share of the windows turned in the picture by any angle; the others are turned a little. The
+detector aligns its crop with the trunk, so that its errors turn with the person."""
 RATES = (15.0, 15.0, 15.0, 15.0, 10.0, 7.5, 5.0)
 """Frame rates drawn in training: the network's own, and those of slower video."""
 
@@ -50,12 +53,13 @@ class View:
 
 
 def random_view(keypoints: Keypoints, rng: np.random.Generator) -> View:
-    """A stretch of a clip at some rate, now and then mirrored, turned a little in the picture."""
+    """A stretch of a clip at some rate, now and then mirrored, turned in the picture."""
     stride = max(1, round(keypoints.fps / rng.choice(RATES)))
     stride = min(stride, max(1, keypoints.frames // 8))
     length = min(WINDOW, keypoints.frames // stride)
     start = int(rng.integers(0, keypoints.frames - length * stride + 1))
-    c, s = np.cos(a := rng.normal() * 0.1), np.sin(a)
+    a = rng.uniform(-np.pi, np.pi) if rng.random() < ROLLED else rng.normal() * 0.1
+    c, s = np.cos(a), np.sin(a)
     return View(
         slice(start, start + length * stride, stride),
         bool(rng.random() < 0.5),

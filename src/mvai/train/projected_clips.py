@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import Scene, random_scene, varied
 from mvai.benchmark.stances import in_place
+from mvai.benchmark.tumbling import TUMBLING, tumbling
 from mvai.body.model import LinearBody
 from mvai.nets.landmark_correction import MIRROR, POINTS
 from mvai.train.true_landmarks import LIMBS, truth
@@ -139,8 +140,8 @@ def with_borrowed_errors(
 def random_posture_clip(
     body: LinearBody, captures: list[PoseClip], rng: np.random.Generator
 ) -> PoseClip:
-    """A stretch of a capture, mirrored or turned in some joints, at times with another's arms or
-    on the spot."""
+    """A stretch of a capture, mirrored or turned in some joints, at times with another's arms, on
+    the spot, or lying, crawling, rolling over."""
     clip = stretch(captures, rng)
     if rng.random() < OTHER_ARMS:
         other = stretch(captures, rng)
@@ -150,7 +151,8 @@ def random_posture_clip(
         clip = replace(
             clip, pose=pose, translation=clip.translation[:frames], measured=clip.measured[:frames]
         )
-    return varied(in_place(body, clip, rng), rng)
+    clip = tumbling(body, clip, rng) if rng.random() < TUMBLING else in_place(body, clip, rng)
+    return varied(clip, rng)
 
 
 def stretch(captures: list[PoseClip], rng: np.random.Generator) -> PoseClip:
