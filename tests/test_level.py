@@ -22,7 +22,7 @@ def test_level_finds_a_tilted_camera():
     feet[:, 1] = feet[:, 0] - [0.2, 0, 0.3]
     planted = np.ones((80, 2), bool)
     planted[::20] = False
-    T = level(lean, np.ones(80), feet @ tilt.T, planted, np.zeros((80, 3)))
+    T = level(lean, np.ones(80), feet @ tilt.T, planted, np.zeros((80, 3)), feet @ tilt.T)
     np.testing.assert_allclose(T[:3, :3] @ tilt, np.eye(3), atol=0.06)
     floor = (feet @ tilt.T) @ T[:3, :3].T + T[:3, 3]
     assert np.abs(floor[..., 1]).max() < 0.15
@@ -33,7 +33,8 @@ def test_level_follows_the_posture_of_people_who_never_stand_still(pitch_deg: fl
     tilt = Rotation.from_euler("X", pitch_deg, degrees=True).as_matrix()
     still = np.zeros((40, 2), bool)
     held = np.tile(tilt[:, 1], (40, 1))
-    T = level(held, np.zeros(40), np.zeros((40, 2, 3)), still, held)
+    feet = np.zeros((40, 2, 3))
+    T = level(held, np.zeros(40), feet, still, held, feet)
     apart = np.degrees(np.arccos(np.clip(T[1, :3] @ tilt[:, 1], -1, 1)))
     assert apart < 5
 
@@ -69,8 +70,17 @@ def test_a_foot_that_is_still_in_the_air_is_not_on_the_floor():
     planted = np.ones((frames, 2), bool)
     planted[::12, 1] = False
     nothing = np.zeros((frames, 3)), np.zeros(frames)
-    T = level(nothing[0] + [0, 1, 0], nothing[1], feet, planted, nothing[0])
+    T = level(nothing[0] + [0, 1, 0], nothing[1], feet, planted, nothing[0], feet)
     assert abs(T[1, :3] @ feet[0, 0] + T[1, 3]) < 1e-6
+
+
+def test_who_stands_on_his_hands_is_not_in_the_floor():
+    frames = 40
+    feet = np.tile([[0.1, 0.7, -4.0], [-0.1, 0.7, -4.0]], (frames, 1, 1))
+    hands = np.tile([[0.2, -1.1, -4.0], [-0.2, -1.1, -4.0]], (frames, 1, 1))
+    nothing, still = np.zeros((frames, 3)), np.ones((frames, 2), bool)
+    T = level(nothing + [0, -1, 0], nothing[:, 0], feet, still, nothing, np.hstack([feet, hands]))
+    assert abs(T[1, :3] @ hands[0, 0] + T[1, 3]) < 0.05
 
 
 def test_who_holds_a_foot_up_stands_on_the_other_leg():

@@ -109,12 +109,12 @@ class ClipFit:
         if self.R_level is not None:
             T = np.eye(4)
             T[:3, :3] = self.R_level
-            T[1, 3] = -floor_height(soles, still, self.R_level)
+            T[1, 3] = -floor_height(soles, still, self.R_level, joints)
             return T
         lean, standing = balance(BODY_JOINTS, joints)
         root = self.kinematics.rotations(u)[:, self.kinematics.body.joint("Hips")].numpy()
         held = posture(BODY_JOINTS, joints, root[:, :, 1])
-        return level(lean, standing, soles, still, held)
+        return level(lean, standing, soles, still, held, joints)
 
 
 def fit_clip(

@@ -42,6 +42,8 @@ RARELY = 0.2
 """Share of frames below which posture is not asked."""
 HELD_UP_M = 0.15
 """A still foot this far above the lowest ones does not stand on their floor."""
+BURIED_M = 0.3
+"""Nobody is deeper than this in the floor."""
 SITS = 0.5
 """Cosine of pelvis and thighs below which a person sits or lies, and posture tells nothing."""
 
@@ -64,6 +66,7 @@ def level(
     feet: Float[np.ndarray, "frames points 3"],
     planted: Bool[np.ndarray, "frames points"],
     held: Float[np.ndarray, "frames 3"],
+    joints: Float[np.ndarray, "frames joints 3"],
     weights: LevelWeights | None = None,
 ) -> Float[np.ndarray, "4 4"]:
     """Rigid transform from camera-aligned to level coordinates, floor at y = 0.
@@ -72,6 +75,7 @@ def level(
         lean, standing: as `balance` gives them; x right, y up, z back.
         feet, planted: points of the feet and when they stand still.
         held: as `posture` gives it.
+        joints: of the whole body.
     """
     w = weights or LevelWeights()
     upright = standing > 0.5
@@ -108,7 +112,7 @@ def level(
     R = Rotation.from_euler("XZ", best.x).as_matrix()
     T = np.eye(4)
     T[:3, :3] = R
-    T[1, 3] = -floor_height(feet, planted, R)
+    T[1, 3] = -floor_height(feet, planted, R, joints)
     return T
 
 
@@ -116,14 +120,19 @@ def floor_height(
     feet: Float[np.ndarray, "frames points 3"],
     planted: Bool[np.ndarray, "frames points"],
     R_level: Float[np.ndarray, "3 3"],
+    joints: Float[np.ndarray, "frames joints 3"],
 ) -> float:
-    """Height of the floor in level axes, by the feet as `level` takes them."""
+    """Height of the floor in level axes, by the feet and joints as `level` takes them."""
     rests = [feet[on, i].mean(0) for i, on in _stretches(planted)]
     height = np.array(rests).reshape(-1, 3) @ R_level[1]
-    if not len(height):
-        return float(np.percentile(feet.reshape(-1, 3) @ R_level[1], 5))
-    # A foot may be still in the air, of legs that are crossed or laid up.
-    return float(np.median(height[height < np.percentile(height, 10) + HELD_UP_M]))
+    if len(height):
+        # A foot may be still in the air, of legs that are crossed or laid up.
+        floor = float(np.median(height[height < np.percentile(height, 10) + HELD_UP_M]))
+    else:
+        floor = float(np.percentile(feet.reshape(-1, 3) @ R_level[1], 5))
+    # Whoever stands on his hands holds still feet, too.
+    lowest = float(np.percentile((joints @ R_level[1]).min(1), 20))
+    return lowest if floor - lowest > BURIED_M else floor
 
 
 def balance(

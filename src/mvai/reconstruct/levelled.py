@@ -42,7 +42,7 @@ def to_level(
     still = np.zeros((keypoints.frames, len(names)), bool)
     still[:-1] |= planted
     still[1:] |= planted
-    return level(lean, standing, points.numpy().astype(float), still, held)
+    return level(lean, standing, points.numpy().astype(float), still, held, ours)
 
 
 def surface(body: LinearBody, pose: Pose, report: Progress) -> Float[np.ndarray, "frames verts 3"]:
