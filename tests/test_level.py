@@ -78,8 +78,9 @@ def test_who_stands_on_his_hands_is_not_in_the_floor():
     frames = 40
     feet = np.tile([[0.1, 0.7, -4.0], [-0.1, 0.7, -4.0]], (frames, 1, 1))
     hands = np.tile([[0.2, -1.1, -4.0], [-0.2, -1.1, -4.0]], (frames, 1, 1))
-    nothing, still = np.zeros((frames, 3)), np.ones((frames, 2), bool)
-    T = level(nothing + [0, -1, 0], nothing[:, 0], feet, still, nothing, np.hstack([feet, hands]))
+    lean, held = np.tile([[0.0, -1.0, 0.0]], (frames, 1)), np.zeros((frames, 3))
+    still, joints = np.ones((frames, 2), bool), np.hstack([feet, hands])
+    T = level(lean, np.zeros(frames), feet, still, held, joints)
     assert abs(T[1, :3] @ hands[0, 0] + T[1, 3]) < 0.05
 
 
