@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvai.io import video_file
 from mvai.io.video import natural_order, open_video, write_video
 from mvai.types import MvaiError
 
@@ -151,6 +152,61 @@ def test_a_part_is_a_video_of_its_own(tmp_path: Path) -> None:
     assert [level(f) for f in inner.iterate()] == [3, 4, 5] and inner.whole is video
     assert part.between(0.1, 9.0).first == 6
     assert video.between(None, None) is video
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every frame that is decoded."""
+    seen: list[int] = []
+    decode = video_file.decoded_frames
+
+    def counting(*args):
+        for frame in decode(*args):
+            seen.append(1)
+            yield frame
+
+    monkeypatch.setattr(video_file, "decoded_frames", counting)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts"])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_what_comes_before_a_part_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, uneven: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    pts = None
+    if uneven:
+        if name == "a.avi":
+            pytest.skip("AVI has a constant rate")
+        pts = np.cumsum(rng.choice([20, 40, 40, 40, 120], 60)).tolist()
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4" if name == "a.avi" else "libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.gop_size = 10
+        stream.max_b_frames = 0 if name == "a.avi" else 3
+        if pts:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(60):
+            image = rng.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if pts:
+                frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    video = open_video(path)
+    whole = list(video.iterate())
+    assert len(whole) == video.frames
+    seen = counted(monkeypatch)
+    for start in (1, 9, 10, 11, 33, 50, len(whole) - 1):
+        seen.clear()
+        part = list(video.part(start, len(whole)).iterate())
+        assert len(part) == len(whole) - start
+        assert all(np.array_equal(a, b) for a, b in zip(part, whole[start:], strict=True))
+    # The last frame alone is at most two groups of pictures away.
+    assert len(seen) <= (60 if name == "a.ts" else 20)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.34, None), (0.2, 0.2), (0.2, 0.1), (-1.0, 0.2)])

@@ -23,6 +23,7 @@ from mvai.io.atomic import written_whole
 from mvai.io.video_file import (
     Frame,
     decoded_frames,
+    in_order,
     iterate_file,
     opened,
     packet_times,
@@ -169,7 +170,7 @@ def open_video(
 def _open_file(path: Path, max_height_px: int | None) -> Video:
     with opened(path) as (container, stream):
         promised = stream.frames
-        times_s, damaged = packet_times(container, stream)
+        times_s, keys_s, damaged = packet_times(container, stream)
         fallback_fps = float(stream.average_rate or stream.guessed_rate or 25)
     with opened(path) as (container, stream):
         first = next(decoded_frames(container, stream, []), None)
@@ -180,6 +181,8 @@ def _open_file(path: Path, max_height_px: int | None) -> Video:
             )
         width, height = shown_size(first, max_height_px)
     timing = timing_of(times_s, fallback_fps, path)
+    if not damaged and in_order(times_s):
+        timing = replace(timing, times_s=times_s, keys_s=keys_s)
     if damaged or len(times_s) < promised:
         whole = f" of {promised}" if promised > len(times_s) else ""
         log.warning("%s: the file is damaged or cut off; using %d%s frames.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,10 @@ class Timing:
     frames: int
     constant: bool
     """True when the frames are evenly spaced already and pass through one for one."""
+    times_s: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    """When every frame of the file is shown, sorted; empty where that cannot be relied on."""
+    keys_s: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    """When those are shown that decoding can begin with, sorted."""
 
 
 @contextlib.contextmanager
@@ -83,24 +88,32 @@ def _is_cover(stream: av.video.stream.VideoStream) -> bool:
 
 def packet_times(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> tuple[np.ndarray, bool]:
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """Presentation times (seconds, sorted) of all frames, read without decoding.
 
     Returns:
-        The times, NaN for packets without one, and whether reading broke off.
+        The times, NaN for packets without one, those of key frames, and whether reading broke off.
     """
     import av.error
 
     times: list[float] = []
+    keys: list[float] = []
     damaged = False
     try:
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 pts, unit = packet.pts, packet.time_base
                 times.append(np.nan if pts is None or unit is None else float(pts * unit))
+                if packet.is_keyframe:
+                    keys.append(times[-1])
     except av.error.FFmpegError:
         damaged = True
-    return np.sort(np.array(times)), damaged
+    return np.sort(np.array(times)), np.sort(np.array(keys)), damaged
+
+
+def in_order(times_s: np.ndarray) -> bool:
+    """Whether every frame has a time of its own."""
+    return len(times_s) > 1 and bool((np.diff(times_s) > 0).all())
 
 
 def timing_of(times_s: np.ndarray, fallback_fps: float, path: Path) -> Timing:
@@ -168,9 +181,16 @@ def iterate_file(
     done = 0
     # One for all frames: a frame's own is built anew for each.
     reformatter = VideoReformatter()
-    with opened(path) as (container, stream):
-        decoded = decoded_frames(container, stream, errors)
-        picked = decoded if timing.constant else _resample(decoded, timing.fps)
+    with contextlib.ExitStack() as files:
+        found = from_key_frame(*files.enter_context(opened(path)), timing, start, errors)
+        skipped, picked = found or (
+            0, decoded_frames(*files.enter_context(opened(path)), errors),
+        )  # fmt: skip
+        if timing.constant:
+            done = skipped
+        else:
+            origin = float(timing.times_s[0]) if len(timing.times_s) else None
+            picked = _resample(picked, timing.fps, origin)
         last: av.VideoFrame | None = None
         image = np.empty(0, np.uint8)
         for frame in picked:
@@ -185,23 +205,66 @@ def iterate_file(
                     path, done, timing.frames)  # fmt: skip
 
 
-def _resample(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoFrame]:
-    """For every tick of a clock at `fps`, the frame nearest in time."""
+def from_key_frame(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    timing: Timing,
+    start: int,
+    errors: list[Exception],
+) -> tuple[int, Iterator[av.VideoFrame]] | None:
+    """The file's frames from the key frame on that comes last before a frame at `timing`'s rate.
+
+    Args:
+        start: which frame is wanted first.
+        errors: takes those of decoding.
+
+    Returns:
+        How many frames of the file were skipped, and the others. None where seeking does not end
+        at that key frame; the file must be opened anew to be decoded from its beginning then.
+    """
+    times = timing.times_s
+    decoded = decoded_frames(container, stream, errors)
+    if start <= 0 or not len(times):
+        return 0, decoded
+    wanted = times[0] + start / timing.fps
+    if timing.constant:
+        wanted = times[min(start, len(times) - 1)]
+    keys = timing.keys_s[timing.keys_s <= wanted]
+    if not len(keys) or keys[-1] <= times[0] or stream.time_base is None:
+        return 0, decoded
+    container.seek(round(keys[-1] / float(stream.time_base)), stream=stream)
+    first = next(decoded, None)
+    if first is not None and first.time is not None:
+        index = int(np.abs(times - first.time).argmin())
+        apart = np.diff(times).min() / 2
+        if abs(times[index] - first.time) < apart and first.time <= wanted + apart:
+            return index, chain([first], decoded)
+    return None
+
+
+def _resample(
+    frames: Iterator[av.VideoFrame], fps: float, start: float | None
+) -> Iterator[av.VideoFrame]:
+    """For every tick of a clock at `fps`, the frame nearest in time.
+
+    Args:
+        frames: in order; the first stands for all ticks before it.
+        start: when the clock ticks first, seconds; None for when the first frame is shown.
+    """
     previous: tuple[float, av.VideoFrame] | None = None
-    start = 0.0
     tick = 0
     for frame in frames:
         if frame.time is None:
             continue
-        if previous is None:
+        if start is None:
             start = frame.time
-        else:
+        if previous is not None:
             middle = (previous[0] + frame.time) / 2 - start
             while tick / fps < middle:
                 yield previous[1]
                 tick += 1
         previous = frame.time, frame
-    if previous is not None:
+    if previous is not None and start is not None:
         while tick / fps <= previous[0] - start + 0.5 / fps - 1e-9:
             yield previous[1]
             tick += 1
