@@ -207,3 +207,22 @@ def test_nobody_seen_is_nothing():
         keypoints, xy_px=np.full_like(keypoints.xy_px, np.nan), xyz_m=0 * keypoints.xyz_m
     )
     assert np.isfinite(features(nothing)).all() and (features(nothing)[..., :2] == 0).all()
+
+
+@pytest.mark.parametrize("turn_deg", [0, 90, 180])
+def test_people_whom_the_detector_sees_rightly_keep_lying_and_standing_on_their_hands(turn_deg):
+    body = anny_body()
+    kept = []
+    for seed in range(6):
+        clip = capture(seed)
+        side = [1.0, 0.0, 0.0] if seed % 2 else [0.0, 0.0, 1.0]
+        pose = clip.pose.copy()
+        pose[:, 0] = np.radians(turn_deg) * np.array(side)
+        scene = random_scene(body, replace(clip, pose=pose), seed, 30)
+        points = scene.joints_and_points(body, BODY_KEYPOINTS)[1].astype(float)
+        keypoints = Keypoints(
+            BODY_KEYPOINTS, scene.camera.project(points), np.full(points.shape[:2], 0.95),
+            scene.fps, scene.camera.width, scene.camera.height, truth(body, scene),
+        )  # fmt: skip
+        kept.append(errors_mm(body, [(scene, keypoints)], load_landmark_correction())["corrected"])
+    assert np.median(kept) < 90
