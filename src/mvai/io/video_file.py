@@ -216,12 +216,14 @@ def from_key_frame(
 
     Args:
         start: which frame is wanted first.
-        errors: takes those of decoding.
+        errors: takes those of decoding; empty so far.
 
     Returns:
         How many frames of the file were skipped, and the others. None where seeking does not end
         at that key frame; the file must be opened anew to be decoded from its beginning then.
     """
+    import av.error
+
     times = timing.times_s
     decoded = decoded_frames(container, stream, errors)
     if start <= 0 or not len(times):
@@ -232,13 +234,16 @@ def from_key_frame(
     keys = timing.keys_s[timing.keys_s <= wanted]
     if not len(keys) or keys[-1] <= times[0] or stream.time_base is None:
         return 0, decoded
-    container.seek(round(keys[-1] / float(stream.time_base)), stream=stream)
+    try:
+        container.seek(round(keys[-1] / float(stream.time_base)), stream=stream)
+    except av.error.FFmpegError:
+        return None
     first = next(decoded, None)
     if first is not None and first.time is not None:
         index = int(np.abs(times - first.time).argmin())
-        apart = np.diff(times).min() / 2
-        if abs(times[index] - first.time) < apart and first.time <= wanted + apart:
+        if abs(first.time - keys[-1]) < np.diff(times).min() / 2:
             return index, chain([first], decoded)
+    errors.clear()
     return None
 
 
