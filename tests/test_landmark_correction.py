@@ -9,10 +9,12 @@ import pytest
 
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.scenes import random_scene
+from mvai.benchmark.tumbling import TUMBLING
 from mvai.body.anny import anny_body
+from mvai.body.bvh_poses import body_positions
 from mvai.nets.landmark_correction import LandmarkCorrection, features, load_landmark_correction
 from mvai.train.landmark_correction import Recipe, errors_mm, train_landmark_correction
-from mvai.train.landmark_windows import augmented, random_view
+from mvai.train.landmark_windows import ROLLED, augmented, random_view
 from mvai.train.projected_clips import (
     ARMS,
     FRAMES,
@@ -207,6 +209,28 @@ def test_nobody_seen_is_nothing():
         keypoints, xy_px=np.full_like(keypoints.xy_px, np.nan), xyz_m=0 * keypoints.xyz_m
     )
     assert np.isfinite(features(nothing)).all() and (features(nothing)[..., :2] == 0).all()
+
+
+def test_some_windows_are_turned_by_any_angle():
+    _, keypoints = drawn(0)
+    rng = np.random.default_rng(0)
+    views = [random_view(keypoints, rng) for _ in range(400)]
+    turn = np.array([np.arctan2(v.roll[1, 0], v.roll[0, 0]) for v in views])
+    far = np.abs(turn) > 0.5
+    assert 0.6 * ROLLED < far.mean() < 1.2 * ROLLED
+    assert turn[far].min() < -2.5 and turn[far].max() > 2.5
+    assert np.abs(turn[~far]).mean() < 0.12
+
+
+def test_some_projected_people_are_not_upright():
+    body, rng = anny_body(), np.random.default_rng(0)
+    clips = [random_posture_clip(body, [capture(0)], rng) for _ in range(80)]
+    up = []
+    for clip in clips:
+        at = body_positions(clip.pose[:1], clip.translation[:1], body)[0]
+        way = at[body.joint("Neck")] - at[body.joint("Hips")]
+        up.append(way[1] / np.linalg.norm(way))
+    assert 0.3 * TUMBLING < (np.array(up) < 0.5).mean() < 1.2 * TUMBLING
 
 
 @pytest.mark.parametrize("turn_deg", [0, 90, 180])

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from mvai.benchmark.poses import PoseClip
 from mvai.benchmark.stances import in_place
+from mvai.body.bvh_poses import body_positions
 from mvai.body.model import LinearBody
-from mvai.geometry.rotations import matrix_from_axis_angle
-from mvai.types.names import BODY_JOINTS
 
 TUMBLING = 0.2
 """Share of the training clips that show such people, close-ups left out."""
@@ -56,18 +54,7 @@ def tumbling(body: LinearBody, clip: PoseClip, rng: np.random.Generator) -> Pose
     pose = clip.pose.copy()
     pose[:, 0] = (turn * Rotation.from_rotvec(clip.pose[:, 0])).as_rotvec()
     path = TRAVELS * (clip.translation - clip.translation.mean(0)) * [1.0, 0.0, 1.0]
-    height = LOWEST_M - lowest(body, pose)
-    height = gaussian_filter1d(height, max(SETTLE_S * clip.fps, 1e-3), mode="nearest")
+    lowest = body_positions(pose, np.zeros_like(path), body)[..., 1].min(1).astype(float)
+    height = LOWEST_M - gaussian_filter1d(lowest, SETTLE_S * clip.fps, mode="nearest")
     path[:, 1] = height + (rng.uniform(0, HIGHEST_M) if rng.random() < ALOFT else 0.0)
     return replace(clip, pose=pose.astype(np.float32), translation=path.astype(np.float32))
-
-
-def lowest(body: LinearBody, pose: np.ndarray) -> np.ndarray:
-    """Height of the lowest joint of every frame, with the hips where they are at rest (metres)."""
-    rotations = torch.eye(3).repeat(len(pose), len(body.joints), 1, 1)
-    own = matrix_from_axis_angle(torch.from_numpy(pose).float())
-    rotations[:, [body.joint(n) for n in BODY_JOINTS]] = own
-    _, joints = body.forward_kinematics(
-        body.joint_template[None], rotations, torch.zeros(len(pose), 3)
-    )
-    return joints[..., 1].min(1).values.numpy().astype(float)

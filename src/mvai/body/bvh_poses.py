@@ -74,9 +74,9 @@ def up_rotation(
 ) -> Float[np.ndarray, "3 3"]:
     """Rotation from the clip's world to ours: none for +Y up, a quarter turn for +Z up.
 
-    Up is where the skeleton at rest has its head (so in all of over 100 clips of 10 families, push-
-    ups and crawling among them). It is the other axis where people rise along that and their lowest
-    joint is much steadier along it, as on a floor.
+    Up is where the skeleton at rest has its head (so in all of 109 clips tried, push-ups and
+    crawling among them). It is the other axis where people rise along that and their lowest joint
+    is much steadier along it, as on a floor.
 
     Args:
         C: rotation from our rest frame to that of the skeleton.
@@ -96,8 +96,9 @@ def up_rotation(
 
 def rotations_like(
     clip: BvhClip, index: Mapping[str, int], body: LinearBody
-) -> dict[str, Float[np.ndarray, "frames 3 3"]]:
-    """World rotation of each of our joints that gives the body the clip's posture.
+) -> tuple[dict[str, Float[np.ndarray, "frames 3 3"]], Float[np.ndarray, "frames joints 3"]]:
+    """World rotation of each of our joints that gives the body the clip's posture, and the clip's
+    joints in our axes.
 
     Args:
         clip: motion capture.
@@ -116,7 +117,7 @@ def rotations_like(
         swing = swings(body, {n: rest[j] @ C for n, j in index.items()}, ends)
     except BoneWithoutLengthError as error:
         raise BoneWithoutLengthError(clip.names[index[error.joint]]) from error
-    return {n: U @ R_source[:, index[n]] @ C @ swing[n] for n in BODY_JOINTS}
+    return {n: U @ R_source[:, index[n]] @ C @ swing[n] for n in BODY_JOINTS}, world @ U.T
 
 
 def _align_elbow(
@@ -218,7 +219,7 @@ def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
     ours, parents = rest_skeleton(body)
     try:
         index = source_joints(clip)
-        R = rotations_like(clip, index, body)
+        R, theirs = rotations_like(clip, index, body)
     except MvaiError as error:
         raise MvaiError(f"{path}: {error}") from error
     for side in SIDES:
@@ -229,12 +230,10 @@ def poses_from_bvh(path: str | Path, body: LinearBody) -> PoseClip:
     pose = Rotation.from_matrix(np.stack(local, 1).reshape(-1, 3, 3)).as_rotvec()
     pose = pose.reshape(clip.frames, len(BODY_JOINTS), 3)
 
-    _, world = clip.world()
-    U = up_rotation(_rest_frame(clip.rest_positions(), index), world, index)
     scale = _leg_length(ours) / _leg_length(
         {n: clip.rest_positions()[index[n]] for n in index}  # joint positions by our names
     )
-    hips = (world[:, index["LeftUpLeg"]] + world[:, index["RightUpLeg"]]) / 2 @ U.T * scale
+    hips = (theirs[:, index["LeftUpLeg"]] + theirs[:, index["RightUpLeg"]]) / 2 * scale
     still = body_positions(pose, np.zeros_like(hips), body)
     up_legs = [body.joint("LeftUpLeg"), body.joint("RightUpLeg")]
     translation = hips - still[:, up_legs].mean(1)
